@@ -1,0 +1,37 @@
+# make demo: a backup of a real tree, end to end.   make test: the tests.   make bench: the figures.
+# Everything is installed below this folder (.venv, .tools, .cache); uv is fetched when it is missing.
+
+UV := $(shell command -v uv || echo .tools/bin/uv)
+PYTHON ?= python3
+export UV_CACHE_DIR ?= $(CURDIR)/.cache/uv
+SYNCED := .venv/.synced
+
+.PHONY: all demo test lint types docs bench clean
+all: $(SYNCED)
+
+$(SYNCED): pyproject.toml uv.lock $(wildcard lbcore/pyproject.toml lbcore/setup.py lbcore/src/lbcore/*.pyx plugins/*/pyproject.toml) | $(UV)
+	$(UV) sync --locked --python $(PYTHON) --no-python-downloads --quiet && touch $@
+
+.tools/bin/uv:
+	$(PYTHON) -m venv .tools && .tools/bin/pip install --quiet --disable-pip-version-check uv
+
+demo: $(SYNCED)
+	.venv/bin/python demo/demo.py
+
+test: $(SYNCED)
+	.venv/bin/python -m pytest $(PYTEST_ARGS)
+
+lint: $(SYNCED)
+	.venv/bin/ruff check . && .venv/bin/ruff format --check .
+
+types: $(SYNCED)
+	.venv/bin/mypy
+
+docs: $(SYNCED)
+	.venv/bin/python -m pytest -q tests/docs
+
+bench: $(SYNCED)
+	.venv/bin/python -m bench.bench $(BENCH_ARGS)
+
+clean:
+	rm -rf .venv .tools .cache lbcore/build lbcore/src/lbcore/_posix.c lbcore/src/lbcore/*.so

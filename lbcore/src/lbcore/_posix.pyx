@@ -1,0 +1,360 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""The Linux calls that Python's ``os`` lacks, and the one loop that must be fast.
+
+``read_directory`` lists a directory and looks at each entry without making a Python object of it:
+an unchanged directory costs the system calls and nothing else. Sources: statx(2), openat2(2),
+getdents64(2), name_to_handle_at(2), renameat2(2), syncfs(2).
+"""
+
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from libc.errno cimport EINTR, ENOENT, errno
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdio cimport snprintf
+from libc.stdlib cimport free, malloc, realloc
+from libc.string cimport memcpy, memset, strlen
+
+import os
+
+cdef extern from *:
+    """
+    #define _GNU_SOURCE
+    #include <fcntl.h>
+    #include <linux/openat2.h>
+    #include <sys/stat.h>
+    #include <sys/syscall.h>
+    #include <sys/sysmacros.h>
+    #include <sys/xattr.h>
+    #include <unistd.h>
+    #ifndef SYS_openat2
+    #define SYS_openat2 437
+    #endif
+
+    static long lb_openat2(int dirfd, const char *path, unsigned long long flags,
+                           unsigned long long mode, unsigned long long resolve) {
+        struct open_how how = {.flags = flags, .mode = mode, .resolve = resolve};
+        return syscall(SYS_openat2, dirfd, path, &how, sizeof how);
+    }
+    static long lb_getdents(int fd, void *buffer, unsigned long size) {
+        return syscall(SYS_getdents64, fd, buffer, size);
+    }
+    static int lb_renameat2(int olddir, const char *old, int newdir, const char *new_name,
+                            unsigned int flags) {
+        return (int)syscall(SYS_renameat2, olddir, old, newdir, new_name, flags);
+    }
+    /* The file handle's bytes, or 0 where the filesystem has none. */
+    static int lb_handle(int dirfd, const char *name, int flags, unsigned char *out, int size) {
+        struct { struct file_handle head; unsigned char bytes[MAX_HANDLE_SZ]; } handle;
+        int mount_id, length;
+        handle.head.handle_bytes = MAX_HANDLE_SZ;
+        if (name_to_handle_at(dirfd, name, &handle.head, &mount_id, flags) != 0) return 0;
+        length = (int)handle.head.handle_bytes;
+        if (length > size) length = size;
+        for (int i = 0; i < length; i++) out[i] = handle.head.f_handle[i];
+        return length;
+    }
+    /* The directory record of getdents64(2): ino, off, reclen, type, name. */
+    #define LB_RECLEN(p) (*(unsigned short *)((char *)(p) + 16))
+    #define LB_NAME(p) ((char *)(p) + 19)
+    """
+    long lb_openat2(int, const char *, unsigned long long, unsigned long long, unsigned long long) nogil
+    long lb_getdents(int, void *, unsigned long) nogil
+    int lb_renameat2(int, const char *, int, const char *, unsigned int) nogil
+    int lb_handle(int, const char *, int, unsigned char *, int) nogil
+    unsigned short LB_RECLEN(char *) nogil
+    char *LB_NAME(char *) nogil
+    ctypedef struct statx_time "struct statx_timestamp":
+        int64_t tv_sec
+        uint32_t tv_nsec
+    ctypedef struct statx_t "struct statx":
+        uint32_t stx_mask, stx_nlink, stx_uid, stx_gid
+        uint16_t stx_mode
+        uint64_t stx_ino, stx_size
+        statx_time stx_btime, stx_ctime, stx_mtime
+        uint32_t stx_rdev_major, stx_rdev_minor, stx_dev_major, stx_dev_minor
+    int c_statx "statx"(int, const char *, int, unsigned int, statx_t *) nogil
+    int c_syncfs "syncfs"(int) nogil
+    long c_llistxattr "llistxattr"(const char *, char *, size_t) nogil
+    unsigned int STATX_BASIC_STATS, STATX_BTIME
+    int AT_EMPTY_PATH, AT_NO_AUTOMOUNT, AT_SYMLINK_NOFOLLOW
+    unsigned long long RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS
+    unsigned long long makedev(unsigned int, unsigned int) nogil
+
+cdef enum:
+    CHUNK = 65536
+    RENAME_NOREPLACE_FLAG = 1
+
+cdef struct Look:
+    uint64_t ino, nlink, size, rdev, dev
+    int64_t mtime_ns, ctime_ns, birth
+    uint32_t mode, uid, gid
+    uint32_t name_at
+    uint16_t name_length
+    uint8_t has_xattrs
+    int error
+
+
+cdef inline uint64_t _mix(uint64_t state, uint64_t word) noexcept nogil:
+    """One round of a multiply-and-fold hash."""
+    state = (state ^ word) * <uint64_t>0x9E3779B97F4A7C15
+    state ^= state >> 32
+    state = state * <uint64_t>0xD6E8FEB86659FD93
+    return state ^ (state >> 29)
+
+
+cdef uint64_t _mix_bytes(uint64_t state, const char *data, size_t length) noexcept nogil:
+    cdef uint64_t word
+    cdef size_t at = 0
+    while at < length:
+        word = 0
+        memcpy(&word, data + at, min(<size_t>8, length - at))
+        state = _mix(state, word)
+        at += 8
+    return _mix(state, length)
+
+
+cdef int _look(int dirfd, const char *name, int flags, Look *out) noexcept nogil:
+    """Fill ``out`` from statx(2); the return value is 0 or an errno.
+
+    ``birth`` tells two objects apart that had the same inode number one after the other: the birth
+    time, or a hash of the file handle (it holds the inode's generation) where there is none.
+    """
+    cdef statx_t st
+    cdef unsigned char handle[64]
+    cdef int length
+    memset(out, 0, sizeof(Look))
+    while c_statx(dirfd, name, flags | AT_NO_AUTOMOUNT, STATX_BASIC_STATS | STATX_BTIME, &st) != 0:
+        if errno != EINTR:
+            out.error = errno
+            return errno
+    out.ino = st.stx_ino
+    out.nlink = st.stx_nlink
+    out.size = st.stx_size
+    out.mode = st.stx_mode
+    out.uid = st.stx_uid
+    out.gid = st.stx_gid
+    out.mtime_ns = st.stx_mtime.tv_sec * 1000000000 + st.stx_mtime.tv_nsec
+    out.ctime_ns = st.stx_ctime.tv_sec * 1000000000 + st.stx_ctime.tv_nsec
+    out.rdev = makedev(st.stx_rdev_major, st.stx_rdev_minor)
+    out.dev = makedev(st.stx_dev_major, st.stx_dev_minor)
+    if st.stx_mask & STATX_BTIME:
+        out.birth = st.stx_btime.tv_sec * 1000000000 + st.stx_btime.tv_nsec
+    else:
+        length = lb_handle(dirfd, name, flags & AT_EMPTY_PATH, handle, 64)
+        out.birth = <int64_t>_mix_bytes(1, <char *>handle, length)
+    return 0
+
+
+cdef bytes _id(Look *look, uint64_t salt):
+    """16 bytes: the inode number (big endian, so that ids sort as inodes do), then birth and kind."""
+    cdef unsigned char out[16]
+    cdef uint64_t tail = _mix(_mix(_mix(7, <uint64_t>look.birth), look.mode & 0o170000), salt)
+    cdef int i
+    for i in range(8):
+        out[i] = (look.ino >> (56 - 8 * i)) & 0xFF
+        out[8 + i] = (tail >> (56 - 8 * i)) & 0xFF
+    return PyBytes_FromStringAndSize(<char *>out, 16)
+
+
+cdef tuple _fields(Look *look, uint64_t salt):
+    return (
+        _id(look, salt), look.mode, look.uid, look.gid, look.nlink, look.size,
+        look.mtime_ns, look.ctime_ns, look.rdev, look.dev,
+    )
+
+
+def look(int dirfd, bytes name, uint64_t salt=0):
+    """What ``lstat`` says of ``name`` below ``dirfd`` (``b""``: of ``dirfd`` itself), with its id.
+
+    Returns ``(id, mode, uid, gid, nlink, size, mtime_ns, ctime_ns, rdev, dev)``.
+    Raises OSError.
+    """
+    cdef Look out
+    cdef const char *path = name
+    cdef int flags = AT_SYMLINK_NOFOLLOW if name else AT_EMPTY_PATH
+    cdef int error
+    with nogil:
+        error = _look(dirfd, path, flags, &out)
+    if error:
+        raise OSError(error, os.strerror(error), name)
+    return _fields(&out, salt)
+
+
+cdef class DirectoryListing:
+    """Some or all entries of one directory, held in C until somebody asks for them."""
+
+    cdef Look *looks
+    cdef char *names
+    cdef size_t count, room, names_used, names_room
+    cdef uint64_t salt
+    cdef readonly bint complete
+    """False when the directory has more entries than were asked for: call ``read_directory`` again."""
+    cdef readonly int64_t newest_ns
+    """The latest ctime of the entries (anybody can set an mtime, nobody a ctime); 0 without entries."""
+    cdef uint64_t sum_low, sum_high
+
+    def __cinit__(self):
+        self.looks = NULL
+        self.names = NULL
+
+    def __dealloc__(self):
+        free(self.looks)
+        free(self.names)
+
+    def __len__(self):
+        return self.count
+
+    @property
+    def fingerprint(self):
+        """A 128-bit sum over the entries, whatever their order; equal sums mean equal entries."""
+        return (<object>self.sum_high << 64) | self.sum_low
+
+    def find_xattrs(self, int fd):
+        """Note which entries of the directory ``fd`` have extended attributes, one call an entry, without the GIL.
+
+        There is no listxattrat(2) before Linux 6.13: the way leads through /proc/self/fd.
+        """
+        cdef char path[320]
+        cdef size_t i
+        cdef Look *one
+        with nogil:
+            for i in range(self.count):
+                one = &self.looks[i]
+                snprintf(path, sizeof(path), b"/proc/self/fd/%d/%.*s", fd, <int>one.name_length,
+                         self.names + one.name_at)
+                one.has_xattrs = c_llistxattr(path, NULL, 0) > 0
+
+    def entries(self):
+        """``(name, error, fields, has_xattrs)`` for each entry; ``fields`` as ``look`` returns, None on an error."""
+        cdef size_t i
+        cdef Look *one
+        result = []
+        for i in range(self.count):
+            one = &self.looks[i]
+            name = PyBytes_FromStringAndSize(self.names + one.name_at, one.name_length)
+            fields = None if one.error else _fields(one, self.salt)
+            result.append((name, one.error, fields, bool(one.has_xattrs)))
+        return result
+
+    def directories(self):
+        """``(name, error, fields)`` for the entries that are directories, or could not be looked at."""
+        cdef size_t i
+        cdef Look *one
+        result = []
+        for i in range(self.count):
+            one = &self.looks[i]
+            if one.error or (one.mode & 0o170000) == 0o040000:
+                name = PyBytes_FromStringAndSize(self.names + one.name_at, one.name_length)
+                result.append((name, one.error, None if one.error else _fields(one, self.salt)))
+        return result
+
+    cdef int _add(self, const char *name, Look *one, uint64_t home, uint64_t seed) except -1 nogil:
+        cdef size_t length = strlen(name)
+        cdef uint64_t low, high
+        if self.count == self.room:
+            self.room = max(<size_t>64, self.room * 2)
+            self.looks = <Look *>realloc(self.looks, self.room * sizeof(Look))
+        if self.names_used + length > self.names_room:
+            self.names_room = max(self.names_room * 2, self.names_used + length + 1024)
+            self.names = <char *>realloc(self.names, self.names_room)
+        if self.looks == NULL or self.names == NULL:
+            with gil:
+                raise MemoryError("no memory for a directory listing")
+        one.name_at = <uint32_t>self.names_used
+        one.name_length = <uint16_t>length
+        memcpy(self.names + self.names_used, name, length)
+        self.names_used += length
+        self.looks[self.count] = one[0]
+        self.count += 1
+        self.newest_ns = max(self.newest_ns, one.ctime_ns)
+        low = _mix_bytes(seed, name, length)
+        low = _mix(low, one.ino)
+        low = _mix(low, <uint64_t>one.birth)
+        low = _mix(low, (<uint64_t>one.mode << 32) | <uint64_t>one.error)
+        low = _mix(low, (<uint64_t>one.uid << 32) | one.gid)
+        # A directory's size and link count say nothing that is backed up.
+        if (one.mode & 0o170000) != 0o040000:
+            low = _mix(_mix(low, one.size), one.nlink)
+        low = _mix(low, <uint64_t>one.mtime_ns)
+        low = _mix(low, <uint64_t>one.ctime_ns)
+        low = _mix(low, one.rdev)
+        low = _mix(low, one.dev == home)
+        high = _mix(low ^ seed, <uint64_t>one.ino ^ <uint64_t>one.ctime_ns)
+        self.sum_high += high + (self.sum_low + low < self.sum_low)
+        self.sum_low += low
+        return 0
+
+
+def read_directory(int fd, uint64_t home_device, uint64_t seed, uint64_t salt=0, size_t limit=100000):
+    """Read the next ``limit`` entries (about) of the open directory ``fd`` and look at each of them.
+
+    ``home_device`` is the directory's own device, ``seed`` makes fingerprints of one catalog
+    unpredictable, ``salt`` goes into the ids (of another filesystem mounted below the source).
+    An entry that vanishes meanwhile is left out. The GIL is released all the while.
+    Raises OSError, MemoryError.
+    """
+    cdef DirectoryListing listing = DirectoryListing()
+    cdef char *buffer = <char *>malloc(CHUNK)
+    cdef long got = 0, at = 0
+    cdef int error = 0
+    cdef Look one
+    cdef char *name
+    if buffer == NULL:
+        raise MemoryError("no memory for a directory listing")
+    listing.salt = salt
+    try:
+        with nogil:
+            while listing.count < limit:
+                got = lb_getdents(fd, buffer, CHUNK)
+                if got <= 0:
+                    break
+                at = 0
+                while at < got:
+                    name = LB_NAME(buffer + at)
+                    at += LB_RECLEN(buffer + at)
+                    if name[0] == 46 and (name[1] == 0 or (name[1] == 46 and name[2] == 0)):
+                        continue
+                    error = _look(fd, name, AT_SYMLINK_NOFOLLOW, &one)
+                    if error != ENOENT:
+                        listing._add(name, &one, home_device, seed)
+            error = errno if got < 0 else 0
+        if error:
+            raise OSError(error, os.strerror(error))
+        listing.complete = got == 0
+        return listing
+    finally:
+        free(buffer)
+
+
+def open_beneath(int dirfd, bytes path, unsigned long long flags, unsigned long long mode=0):
+    """openat2(2), never leaving ``dirfd`` and never following a symbolic link. Raises OSError."""
+    cdef const char *c_path = path
+    cdef long fd
+    cdef unsigned long long resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS
+    while True:
+        with nogil:
+            fd = lb_openat2(dirfd, c_path, flags | 0o2000000, mode, resolve)  # O_CLOEXEC
+        if fd >= 0:
+            return fd
+        # EAGAIN (11): the kernel could not prove it while a rename went on; ask again.
+        if errno != EINTR and errno != 11:
+            raise OSError(errno, os.strerror(errno), path)
+
+
+def rename_new(int old_dirfd, bytes old, int new_dirfd, bytes new):
+    """renameat2(2) with RENAME_NOREPLACE: FileExistsError where ``new`` is already there."""
+    cdef const char *c_old = old
+    cdef const char *c_new = new
+    cdef int result
+    with nogil:
+        result = lb_renameat2(old_dirfd, c_old, new_dirfd, c_new, RENAME_NOREPLACE_FLAG)
+    if result != 0:
+        raise OSError(errno, os.strerror(errno), old, None, new)
+
+
+def syncfs(int fd):
+    """Make everything written to the filesystem of ``fd`` durable: syncfs(2). Raises OSError."""
+    cdef int result
+    with nogil:
+        result = c_syncfs(fd)
+    if result != 0:
+        raise OSError(errno, os.strerror(errno))

@@ -1,0 +1,305 @@
+"""Phase 3: transfers deliver content into the stage; once it is durable there, the core sets it in place."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import shutil
+import stat
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeVar
+
+from lbcore.apply import shards
+from lbcore.apply.place import add_name
+from lbcore.apply.work import Work
+from lbcore.catalog.steps import State, Step, What
+from lbcore.model import Attributes, Delivered, HintFlag, NotDelivered, TransferItem, View
+from lbcore.plugins.types import Transfer
+from lbcore.target import LB, TREE
+
+_SHARD_FILES = 1_000
+_SHARD_BYTES = 256 << 20
+_BATCH_FILES = 20_000
+_BATCH_BYTES = 4 << 30
+_ARRIVALS = b"stage/in"
+
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sources:
+    """Where content comes from and how."""
+
+    view: View
+    transfers: Sequence[Transfer]
+    executor: Executor
+    workers: int
+    kept_collection: int
+    """Number under which hints are kept for the next run."""
+    max_stale_ns: int
+    """How long a file may change whenever it is read before that counts as an error."""
+
+
+class _File(NamedTuple):
+    """A step that waits for content, with the names the file has or gets in the mirror."""
+
+    step: Step
+    names: list[tuple[int, bytes]]
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What has arrived since the last checkpoint."""
+
+    arrived: list[tuple[_File, bytes, bytes]] = field(default_factory=list)
+    """With the digest, and the path relative to ``.lb``."""
+    failed: list[tuple[_File, NotDelivered]] = field(default_factory=list)
+    size_bytes: int = 0
+    sent_bytes: int = 0
+
+    @property
+    def full(self) -> bool:
+        return len(self.arrived) >= _BATCH_FILES or self.size_bytes >= _BATCH_BYTES
+
+
+_FEW_FILES = 200
+_FEW_BYTES = 64 << 20
+
+
+def make_executor(work: Work, configured: Callable[[], Executor]) -> Executor:
+    """Where shards run: for little work a thread of this process, which costs nothing to start."""
+    plan = work.catalog.plan
+    waiting = f"what & {What.DATA | What.COMPARE:d} AND state < {State.DELIVERED:d}"
+    few = plan.count(waiting) <= _FEW_FILES and plan.total_bytes(waiting) <= _FEW_BYTES
+    return ThreadPoolExecutor(1) if few else configured()
+
+
+def compare(work: Work, sources: Sources) -> None:
+    """Files that may have changed under the same size and times: does their content differ?"""
+    plan = work.catalog.plan
+    work.begin_phase()
+    work.progress.stage("compare", plan.count(f"what & {What.COMPARE:d} AND state < {State.DELIVERED:d}"))
+
+    def start(files: list[_File]) -> Future[list[tuple[int, bytes] | NotDelivered]]:
+        items = [_item(work, file) for file in files]
+        return sources.executor.submit(shards.digest, shards.DigestShard(view=sources.view, items=items))
+
+    for files, results in _in_parallel(_groups(work, What.COMPARE, sources), start, sources.workers):
+        _enter_comparison(work, sources, {file.step.obj: file for file in files}, results)
+        work.progress.advance(len(files), sum(file.step.size for file in files))
+        work.pause_point()
+
+
+def _enter_comparison(
+    work: Work, sources: Sources, files: dict[int, _File], results: list[tuple[int, bytes] | NotDelivered]
+) -> None:
+    same, different = [], []
+    with work.catalog.database.transaction():
+        for result in results:
+            if isinstance(result, NotDelivered):
+                _fail(work, sources, files[result.obj], result)
+            elif result[1] == files[result[0]].step.digest:
+                same.append(result[0])
+            else:
+                different.append(result[0])
+        work.catalog.plan.mark_same(same)
+        work.catalog.plan.mark_different(different)
+
+
+def deliver(work: Work, sources: Sources) -> None:
+    """Bring what is to be brought, and set it in place."""
+    plan = work.catalog.plan
+    work.begin_phase()
+    work.progress.stage("content", plan.count(f"what & {What.DATA:d} AND state < {State.DELIVERED:d}"))
+    clear_arrivals(work)
+    folders = itertools.count()
+
+    def start(files: list[_File]) -> Future[shards.Deliveries]:
+        folder = b"%s/%d" % (_ARRIVALS, next(folders))
+        items = [_item(work, file) for file in files]
+        shard = shards.DeliverShard(
+            transfers=tuple(sources.transfers),
+            view=sources.view,
+            items=items,
+            wishes=[work.wish(file.step) for file in files],
+            lb=os.path.join(work.target.path, LB),
+            folder=folder,
+            tree=os.path.join(work.target.path, TREE),
+            privileged=work.target.privileged,
+        )
+        return sources.executor.submit(shards.deliver, shard)
+
+    batch, placed = _Batch(), []
+    for files, deliveries in _in_parallel(_groups(work, What.DATA, sources), start, sources.workers):
+        _collect(work, batch, {file.step.obj: file for file in files}, deliveries)
+        work.progress.advance(len(files), sum(file.step.size for file in files))
+        if batch.full or work.pause_requested():
+            placed = _checkpoint(work, sources, batch, placed)
+            batch = _Batch()
+            work.pause_point()
+    placed = _checkpoint(work, sources, batch, placed)
+    _checkpoint(work, sources, _Batch(), placed)
+    clear_arrivals(work)
+
+
+def place_delivered(work: Work) -> None:
+    """Set in place what an attempt that was cut short has delivered."""
+    work.in_batches(
+        lambda: work.catalog.plan.delivered(_BATCH_FILES),
+        lambda step: _set_in_place(work, _file(work, step), step.arrived or b""),
+        lambda steps: _mark_placed(work, steps),
+    )
+    clear_arrivals(work)
+
+
+def clear_arrivals(work: Work) -> None:
+    """Drop what was delivered without being marked, and the empty folders of what was set in place."""
+    path = os.path.join(work.target.path, LB, _ARRIVALS)
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(path)
+    os.mkdir(path, 0o700)
+
+
+# -- shards -------------------------------------------------------------------------------------------------------
+
+
+def _groups(work: Work, flag: int, sources: Sources) -> Iterator[list[_File]]:
+    """The waiting steps, cut into shards: by number and size, and so that every worker has some."""
+    plan = work.catalog.plan
+    waiting = plan.count(f"what & {flag:d} AND state < {State.DELIVERED:d}")
+    most = max(32, min(_SHARD_FILES, waiting // (2 * sources.workers) + 1))
+    after, size = 0, 0
+    group: list[_File] = []
+    while page := plan.content(flag, after, 10_000):
+        after = page[-1].obj
+        gained = plan.names_of(page)
+        for step in page:
+            new = step.what & What.NEW
+            group.append(_File(step, gained[step.obj] if new else work.catalog.names.of(step.obj)))
+            size += step.size
+            if len(group) >= most or size >= _SHARD_BYTES:
+                yield group
+                group, size = [], 0
+    if group:
+        yield group
+
+
+def _file(work: Work, step: Step) -> _File:
+    new = step.what & What.NEW
+    return _File(step, work.catalog.plan.names(step.obj, gained=True) if new else work.catalog.names.of(step.obj))
+
+
+def _in_parallel(
+    groups: Iterator[list[_File]], start: Callable[[list[_File]], Future[_Result]], workers: int
+) -> Iterator[tuple[list[_File], _Result]]:
+    """Keep the workers busy; yield each group with its result, in order."""
+    running: deque[tuple[list[_File], Future[_Result]]] = deque()
+    try:
+        for group in groups:
+            running.append((group, start(group)))
+            if len(running) > workers + 1:
+                done, future = running.popleft()
+                yield done, future.result()
+        while running:
+            done, future = running.popleft()
+            yield done, future.result()
+    finally:
+        for _, future in running:
+            future.cancel()
+        wait(future for _, future in running)
+
+
+def _item(work: Work, file: _File) -> TransferItem:
+    """What a transfer is told of a file; in the view it has the path that it has, or gets, in the mirror."""
+    step = file.step
+    path = work.path(*file.names[0])
+    return TransferItem(
+        obj=step.obj,
+        path=path,
+        id=step.id,
+        attributes=Attributes(step.mode, step.uid, step.gid, 1, step.size, step.mtime_ns, step.ctime_ns, step.rdev),
+        basis=None if step.what & What.NEW else path,
+    )
+
+
+# -- results ------------------------------------------------------------------------------------------------------
+
+
+def _collect(work: Work, batch: _Batch, files: dict[int, _File], deliveries: shards.Deliveries) -> None:
+    for folder, result in deliveries.results:
+        file = files[result.obj]
+        if isinstance(result, Delivered):
+            batch.arrived.append((file, result.digest, folder + b"/" + result.path))
+            batch.size_bytes += file.step.size
+            batch.sent_bytes += result.sent_bytes
+        else:
+            batch.failed.append((file, result))
+    work.note_refused(deliveries.refused)
+
+
+def _checkpoint(work: Work, sources: Sources, batch: _Batch, placed: list[Step]) -> list[Step]:
+    """Make the batch durable and mark it, with what was set in place before; then set the batch in place."""
+
+    def mark() -> None:
+        _mark_placed(work, placed)
+        work.catalog.plan.mark_delivered(
+            (digest, work.run, path, file.step.obj) for file, digest, path in batch.arrived
+        )
+        for file, result in batch.failed:
+            _fail(work, sources, file, result)
+        work.catalog.runs.add_counts(
+            work.run,
+            {"files_copied": len(batch.arrived), "bytes_copied": batch.size_bytes, "bytes_sent": batch.sent_bytes},
+        )
+
+    work.checkpoint(mark)
+    for file, _, path in batch.arrived:
+        _set_in_place(work, file, path)
+    return [file.step for file, _, _ in batch.arrived]
+
+
+def _fail(work: Work, sources: Sources, file: _File, result: NotDelivered) -> None:
+    """A file that could not be read stays as it was, and is looked at again by the next run."""
+    catalog, step = work.catalog, file.step
+    catalog.hints.keep(step.id, HintFlag.DATA, sources.kept_collection)
+    since_ns = catalog.hints.since_ns(step.id) or time.time_ns()
+    counted = not result.changed or time.time_ns() - since_ns >= sources.max_stale_ns
+    catalog.runs.add_problem(work.run, work.path(*file.names[0]), result.reason, counted=counted)
+    catalog.plan.set_batch([step.obj])
+    catalog.plan.mark_batch(State.FAILED)
+    catalog.listings.doubt(parent for parent, _ in file.names)
+
+
+def _set_in_place(work: Work, file: _File, arrived: bytes) -> None:
+    """Move arrived content to the file's first name; its other names are linked anew."""
+    step = file.step
+    first, *others = [work.path(parent, name) for parent, name in file.names]
+    if step.what & What.NEW:
+        work.target.set_down(arrived, first, work.run)
+    elif work.target.lb_status(arrived) is not None:
+        before = work.catalog.objects.get(step.obj)
+        if before is not None and before.data_run is not None and before.data_run < work.run:
+            work.versions.keep_replaced(first, step.obj, before.data_run)
+        there = work.target.status(first)
+        if there is not None and stat.S_ISDIR(there.st_mode):
+            work.target.set_aside(first, work.run)
+        work.target.replace(arrived, first)
+    for path in others:
+        add_name(work, first, path)
+
+
+def _mark_placed(work: Work, steps: list[Step]) -> None:
+    catalog = work.catalog
+    new = [step.obj for step in steps if step.what & What.NEW]
+    catalog.plan.set_batch(new)
+    catalog.names.gain_batch(work.run)
+    catalog.objects.add_batch(work.run)
+    catalog.plan.mark_batch(State.DONE)
+    catalog.plan.set_batch(step.obj for step in steps if not step.what & What.NEW)
+    catalog.plan.mark_batch(State.DONE)
+    catalog.objects.put_batch(work.run)

@@ -1,0 +1,110 @@
+"""Phase 2: directories and special files are made, lifted objects set down, names added; shallowest first."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+
+from lbcore.apply.work import BATCH_STEPS, Work
+from lbcore.catalog.steps import State, Step, What
+
+_MAKE_MODE = 0o700
+"""Of what is made: its own mode comes with its owner, in the last phase."""
+
+
+def place(work: Work) -> None:
+    """Do the phase, or go on with it."""
+    plan = work.catalog.plan
+    work.progress.stage("place", plan.count(f"depth IS NOT NULL AND state < {State.PLACED:d}"))
+    work.in_batches(
+        lambda: plan.to_place(BATCH_STEPS), lambda step: _place(work, step), lambda steps: _mark(work, steps)
+    )
+
+
+def _place(work: Work, step: Step) -> None:
+    gained = [work.path(parent, name) for parent, name in work.catalog.plan.names(step.obj, gained=True)]
+    held = work.paths.of(step.obj) if not step.what & What.NEW else []
+    if not held:
+        first = gained.pop(0)
+        if step.what & What.NEW or not work.target.set_down(work.target.stage_path(step.obj), first, work.run):
+            _make(work, step, first)
+        if stat.S_ISDIR(step.mode):
+            work.paths.fix(step.obj, first)
+        held = [first]
+    for path in gained:
+        add_name(work, held[0], path)
+
+
+def _make(work: Work, step: Step, path: bytes) -> None:
+    """Make the object at ``path`` unless it is there; what is there and is not it is set aside."""
+    there = work.target.status(path)
+    if there is not None:
+        if _is_it(work, step, path, there):
+            return
+        work.target.set_aside(path, work.run)
+    if stat.S_ISREG(step.mode):
+        # It was to be moved and somebody took it out of the mirror: it is brought like a new file.
+        work.catalog.plan.set_what(step.obj, step.what | What.DATA, step.old_depth, step.depth)
+    parent, name = work.target.parent(path)
+    if stat.S_ISDIR(step.mode):
+        os.mkdir(name, _MAKE_MODE, dir_fd=parent)
+    elif stat.S_ISLNK(step.mode):
+        assert step.link_target is not None
+        os.symlink(step.link_target, name, dir_fd=parent)
+    else:
+        # An ordinary user may not make devices: the catalog holds them, the mirror does not.
+        try:
+            os.mknod(name, stat.S_IFMT(step.mode) | 0o600, step.rdev, dir_fd=parent)
+        except PermissionError:
+            if work.target.privileged:
+                raise
+            work.note_refused(["device"])
+
+
+def _is_it(work: Work, step: Step, path: bytes, there: os.stat_result) -> bool:
+    """Whether what is at ``path`` is what an attempt that was cut short has made."""
+    if not work.resumed or stat.S_IFMT(there.st_mode) != stat.S_IFMT(step.mode):
+        return False
+    if stat.S_ISLNK(step.mode):
+        parent, name = work.target.parent(path)
+        return os.readlink(name, dir_fd=parent) == step.link_target
+    return there.st_rdev == step.rdev
+
+
+def add_name(work: Work, held: bytes, path: bytes) -> None:
+    """Let ``path`` be another name of the object at ``held``, replacing in one step what has it."""
+    target = work.target
+    old_parent, old_name = target.parent(held)
+    try:
+        there = os.stat(old_name, dir_fd=old_parent, follow_symlinks=False)
+    except FileNotFoundError:
+        return  # what an ordinary user may not make has no names either
+    present = target.status(path)
+    if present is not None and (present.st_ino, present.st_dev) == (there.st_ino, there.st_dev):
+        return
+    passing = b"stage/link-%d" % there.st_ino
+    passing_parent, passing_name = target.lb.parent(passing)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(passing_name, dir_fd=passing_parent)
+    try:
+        os.link(old_name, passing_name, src_dir_fd=old_parent, dst_dir_fd=passing_parent, follow_symlinks=False)
+    except OSError as error:
+        if error.errno == errno.EMLINK:
+            error.strerror = "the target's filesystem allows no more hard links to this file"
+        raise
+    if present is not None and stat.S_ISDIR(present.st_mode):
+        target.set_aside(path, work.run)
+    target.replace(passing, path)
+
+
+def _mark(work: Work, steps: list[Step]) -> None:
+    catalog = work.catalog
+    catalog.plan.set_batch(step.obj for step in steps)
+    catalog.names.gain_batch(work.run)
+    catalog.plan.mark_batch(State.PLACED)
+    # Children refer to a new directory by its row; what was there before keeps its row until its step is done.
+    catalog.plan.set_batch(step.obj for step in steps if step.what & What.NEW)
+    catalog.objects.put_batch(work.run)
+    work.paths.forget()

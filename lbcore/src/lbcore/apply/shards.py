@@ -1,0 +1,123 @@
+"""What runs in an executor: shards of content work. Plain functions of picklable values."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import xxhash
+
+from lbcore.attributes import Wish, set_attributes
+from lbcore.beneath import Root
+from lbcore.model import Delivered, Delivery, NotDelivered, TransferItem, View
+from lbcore.plugins.types import Transfer
+from lbcore.reading import ChangedError, check_unchanged, failure, open_unchanged
+
+_READ_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeliverShard:
+    """Files to be brought into a folder of their own."""
+
+    transfers: Sequence[Transfer]
+    """Each file goes to the first that accepts it."""
+    view: View
+    items: Sequence[TransferItem]
+    wishes: Sequence[Wish]
+    """The attributes of each item."""
+    lb: bytes
+    """Absolute path of the job's ``.lb``."""
+    folder: bytes
+    """Relative to ``lb``; made by the shard."""
+    tree: bytes
+    """Absolute path of the mirror."""
+    privileged: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Deliveries:
+    """What became of a shard."""
+
+    results: Sequence[tuple[bytes, Delivery]]
+    """With the folder, relative to ``lb``, that the delivered path is relative to."""
+    refused: dict[str, int]
+    """How often an attribute of this name was not taken by the target."""
+
+
+def deliver(shard: DeliverShard) -> Deliveries:
+    """Bring the content, then give each file its attributes while nobody else can see it.
+
+    :raises TargetError, OSError: when the target fails.
+    """
+    results: list[tuple[bytes, Delivery]] = []
+    refused: dict[str, int] = {}
+    wishes = {item.obj: wish for item, wish in zip(shard.items, shard.wishes, strict=True)}
+    waiting = list(shard.items)
+    os.mkdir(os.path.join(shard.lb, shard.folder), 0o700)
+    for number, transfer in enumerate(shard.transfers):
+        taken = [item for item in waiting if transfer.accepts(item)]
+        if not taken:
+            continue
+        accepted = {item.obj for item in taken}
+        waiting = [item for item in waiting if item.obj not in accepted]
+        folder = b"%s/%d" % (shard.folder, number)
+        os.mkdir(os.path.join(shard.lb, folder), 0o700)
+        with Root(os.path.join(shard.lb, folder)) as root:
+            for result in transfer.deliver(shard.view, taken, root.path, shard.tree):
+                if result.obj not in accepted:
+                    continue
+                accepted.remove(result.obj)
+                if isinstance(result, Delivered):
+                    _dress(root, result, wishes[result.obj], shard.privileged, refused)
+                results.append((folder, result))
+        results += [(folder, NotDelivered(obj=obj, reason="the transfer said nothing about it")) for obj in accepted]
+    reason = "no configured transfer takes it; add \"copy\" to the job's transfers"
+    results += [(shard.folder, NotDelivered(obj=item.obj, reason=reason)) for item in waiting]
+    return Deliveries(results=results, refused=refused)
+
+
+def _dress(root: Root, result: Delivered, wish: Wish, privileged: bool, refused: dict[str, int]) -> None:
+    directory, name = root.parent(result.path)
+    fd = os.open(name, os.O_PATH | os.O_NOFOLLOW, dir_fd=directory)
+    try:
+        for attribute in set_attributes(fd, wish, privileged=privileged):
+            refused[attribute] = refused.get(attribute, 0) + 1
+    finally:
+        os.close(fd)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DigestShard:
+    """Files whose content is compared with the backup's by digest."""
+
+    view: View
+    items: Sequence[TransferItem]
+
+
+def digest(shard: DigestShard) -> list[tuple[int, bytes] | NotDelivered]:
+    """The xxh3-128 digest of each file's content in the view, or why there is none."""
+    found: list[tuple[int, bytes] | NotDelivered] = []
+    with Root(shard.view.root) as root:
+        for item in shard.items:
+            try:
+                fd = open_unchanged(root, item)
+                try:
+                    found.append((item.obj, digest_of(fd)))
+                    check_unchanged(fd, item)
+                finally:
+                    os.close(fd)
+            except (ChangedError, OSError) as error:
+                if found and not isinstance(found[-1], NotDelivered) and found[-1][0] == item.obj:
+                    found.pop()
+                found.append(failure(item, error))
+    return found
+
+
+def digest_of(fd: int) -> bytes:
+    """The xxh3-128 digest of an open file's content from its beginning, 16 bytes. Holes count as zeros."""
+    state = xxhash.xxh3_128()
+    while block := os.read(fd, _READ_BYTES):
+        state.update(block)
+    return state.digest()

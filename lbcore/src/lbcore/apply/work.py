@@ -1,0 +1,112 @@
+"""What the phases share: the open run, and the loop over batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from lbcore.attributes import Wish
+from lbcore.catalog.catalog import Catalog
+from lbcore.catalog.names import Paths
+from lbcore.catalog.objects import ROOT
+from lbcore.catalog.steps import Step
+from lbcore.errors import PausedError
+from lbcore.progress import Progress
+from lbcore.target import Target
+from lbcore.versions import Versions
+
+BATCH_STEPS = 10_000
+"""Steps made durable together."""
+
+
+@dataclass(kw_only=True, slots=True)
+class Work:
+    """The open run and where it works."""
+
+    catalog: Catalog
+    target: Target
+    versions: Versions
+    run: int
+    resumed: bool
+    """True when an earlier attempt at this run may have done more than it marked."""
+    progress: Progress
+    pause_requested: Callable[[], bool]
+    """Whether the run was asked to stop at the next batch."""
+    paths: Paths = field(init=False)
+    """Paths in the mirror as it is now."""
+    written: set[int] = field(default_factory=set)
+    """Directories written in since the last mark."""
+    refused: dict[str, int] = field(default_factory=dict)
+    """How often the target could not take an attribute of this name."""
+
+    def __post_init__(self) -> None:
+        self.paths = Paths(self.catalog.names)
+
+    def pause_point(self) -> None:
+        """Called where nothing is in the air.
+
+        :raises PausedError: when the run was asked to stop.
+        """
+        if self.pause_requested():
+            raise PausedError(f"run {self.run} is paused; 'lb run' goes on with it")
+
+    def begin_phase(self) -> None:
+        """Directories may have moved since the last phase."""
+        self.paths.forget()
+        self.target.tree.forget()
+
+    def in_batches(
+        self, fetch: Callable[[], list[Step]], act: Callable[[Step], None], mark: Callable[[list[Step]], None]
+    ) -> None:
+        """Act on each step that ``fetch`` gives; make the batch durable; ``mark`` it, in one transaction."""
+        self.begin_phase()
+        while steps := fetch():
+            for step in steps:
+                act(step)
+            self.checkpoint(lambda steps=steps: mark(steps))  # type: ignore[misc]
+            self.progress.advance(len(steps))
+            self.pause_point()
+
+    def checkpoint(self, mark: Callable[[], None]) -> None:
+        """Make everything done so far durable, then ``mark`` it in one transaction."""
+        self.target.sync()
+        with self.catalog.database.transaction():
+            mark()
+            for path in self.target.unlocked:
+                obj = find_directory(self.catalog, path)
+                if obj is not None:
+                    self.written.add(obj)
+            self.catalog.plan.write_in(self.written)
+        self.written.clear()
+        self.target.unlocked.clear()
+
+    def path(self, parent: int, name: bytes) -> bytes:
+        """The path of a name in the mirror; the directory is noted as written in."""
+        directory = self.paths.directory(parent)
+        assert directory is not None, f"directory {parent} has no place in the mirror"
+        self.written.add(parent)
+        return directory + b"/" + name if directory else name
+
+    def wish(self, step: Step) -> Wish:
+        """The attributes a step is to give."""
+        return Wish(
+            mode=step.mode,
+            uid=step.uid,
+            gid=step.gid,
+            mtime_ns=step.mtime_ns,
+            extras=self.catalog.extras.get(step.extras),
+        )
+
+    def note_refused(self, names: Mapping[str, int] | list[str]) -> None:
+        """Count attributes that the target could not take."""
+        counts = names if isinstance(names, Mapping) else dict.fromkeys(names, 1)
+        for name, count in counts.items():
+            self.refused[name] = self.refused.get(name, 0) + count
+
+
+def find_directory(catalog: Catalog, path: bytes) -> int | None:
+    """The object at a path of the mirror as it is now, or None."""
+    obj: int | None = ROOT
+    for name in path.split(b"/") if path else ():
+        obj = catalog.names.child(obj, name) if obj is not None else None
+    return obj

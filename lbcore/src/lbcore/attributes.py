@@ -1,0 +1,56 @@
+"""Set owner, mode, times, extended attributes and ACLs of one object; the same for every transfer."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from lbcore import xattrs
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wish:
+    """The attributes an object is to have."""
+
+    mode: int
+    uid: int
+    gid: int
+    mtime_ns: int
+    extras: Mapping[str, bytes]
+
+
+def set_attributes(fd: int, wish: Wish, *, privileged: bool) -> list[str]:
+    """Give the object open as ``fd`` (``O_PATH`` will do) its attributes.
+
+    Returns what the target could not take (it stays in the catalog): names of extended attributes, and
+    ``owner`` where an ordinary user may not give a file away.
+
+    :raises OSError: for any other failure.
+    """
+    path = b"/proc/self/fd/%d" % fd  # fchmod(2) and others refuse O_PATH descriptors; through /proc they work
+    now = os.fstat(fd)
+    refused = []
+    mode = stat.S_IMODE(wish.mode)
+    if (now.st_uid, now.st_gid) != (wish.uid, wish.gid) and not _change_owner(path, wish, privileged):
+        refused.append("owner")
+        mode &= ~(stat.S_ISUID | stat.S_ISGID)  # these bits are the owner's, who is not here
+    # The order matters: a change of owner clears set-uid bits and capabilities, an ACL changes the mode.
+    if not stat.S_ISLNK(wish.mode):
+        refused += xattrs.write(path, wish.extras)
+        if stat.S_IMODE(os.fstat(fd).st_mode) != mode:
+            os.chmod(path, mode)
+    if now.st_mtime_ns != wish.mtime_ns:
+        os.utime(path, ns=(wish.mtime_ns, wish.mtime_ns))
+    return refused
+
+
+def _change_owner(path: bytes, wish: Wish, privileged: bool) -> bool:
+    try:
+        os.chown(path, wish.uid, wish.gid)
+    except PermissionError:
+        if privileged:
+            raise
+        return False
+    return True

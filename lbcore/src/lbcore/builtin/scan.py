@@ -1,0 +1,34 @@
+"""Detector ``scan``: no feed; everything is looked at."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+
+from lbcore import source as source_end
+from lbcore.model import Hint, Seen, View
+from lbcore.plugins.types import Collection, Known, Source
+from lbcore.scope import Scope
+from lbcore.walk import Walker
+
+_RACY_SECONDS = 2.0
+"""Directories that changed so shortly before they were read are read again by the next run."""
+
+
+class Scan:
+    """Walks the whole view. What the catalog knows by its fingerprint costs a look at each entry, and no more."""
+
+    complete = True
+
+    def collect(self, source: Source, cursor: bytes | None) -> Collection:
+        """There is no feed."""
+        return Collection(hints=(), cursor=b"")
+
+    def acknowledge(self, source: Source, cursor: bytes) -> None:
+        """There is no feed."""
+
+    def observe(self, view: View, scope: Scope, known: Known, hints: Iterable[Hint]) -> Iterator[Seen]:
+        """Every directory of the view."""
+        root, _ = source_end.look_at_root(view.root)
+        workers = min(8, os.cpu_count() or 1)
+        yield from Walker(view, scope, known, racy_seconds=_RACY_SECONDS, workers=workers).walk(b"", root)

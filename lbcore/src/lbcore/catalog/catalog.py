@@ -1,0 +1,64 @@
+"""All tables of one catalog together."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from dataclasses import dataclass
+
+from lbcore.catalog.database import Database
+from lbcore.catalog.extras import Extras
+from lbcore.catalog.hints import Hints
+from lbcore.catalog.listings import Listings
+from lbcore.catalog.meta import Meta
+from lbcore.catalog.names import Names
+from lbcore.catalog.objects import Objects
+from lbcore.catalog.runs import Runs
+from lbcore.catalog.steps import Plan
+from lbcore.errors import CatalogError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Catalog:
+    """The tables, each with its own SQL; ``database`` gives transactions."""
+
+    database: Database
+    meta: Meta
+    runs: Runs
+    hints: Hints
+    objects: Objects
+    names: Names
+    extras: Extras
+    listings: Listings
+    plan: Plan
+
+    @classmethod
+    def open(cls, path: bytes, *, read_only: bool = False) -> Catalog:
+        """Open the catalog at ``path``; unless ``read_only`` it is made, and migrated, where needed.
+
+        :raises CatalogError: when it is damaged, too new, or (``read_only``) not there.
+        """
+        if read_only and not os.path.exists(path):
+            raise CatalogError(f"there is no catalog at {os.fsdecode(path)}: this job has not run yet")
+        database = Database(path, read_only=read_only)
+        meta = Meta(database)
+        seed = meta.get("seed")
+        if seed is None:
+            seed = secrets.randbits(62)
+            with database.transaction():
+                meta.put("seed", seed)
+        return cls(
+            database=database,
+            meta=meta,
+            runs=Runs(database),
+            hints=Hints(database),
+            objects=Objects(database),
+            names=Names(database),
+            extras=Extras(database),
+            listings=Listings(database, seed),
+            plan=Plan(database),
+        )
+
+    def close(self) -> None:
+        """Close the database."""
+        self.database.close()

@@ -1,0 +1,172 @@
+"""Open the catalog: pragmas, migrations, transactions."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from lbcore.catalog.schema import MIGRATIONS
+from lbcore.errors import CatalogError
+
+BATCH_ROWS = 100_000
+"""Rows a bulk transaction holds at the most (design: safety rule 9)."""
+
+
+class Database:
+    """One connection. Everything runs in explicit transactions; a commit is durable when it returns."""
+
+    def __init__(self, path: bytes, *, read_only: bool = False) -> None:
+        """Open (unless ``read_only``: make, and migrate) the database at ``path``.
+
+        :raises CatalogError: when it is damaged, newer than this program, or cannot be opened.
+        """
+        self.path = path
+        try:
+            self._connection = self._connect(path, read_only)
+            self._check_version(read_only)
+        except sqlite3.Error as error:
+            raise CatalogError(
+                f"cannot open the catalog {os.fsdecode(path)}: {error}; "
+                "keep the file as it is, and restore it from a copy beside it (job.db.before-*) if there is one"
+            ) from error
+
+    @staticmethod
+    def _connect(path: bytes, read_only: bool) -> sqlite3.Connection:
+        text = os.fsdecode(path)
+        if read_only:
+            # Not mode=ro: a WAL that a crash left behind must be recovered by whoever opens first.
+            os.stat(path)
+        connection = sqlite3.connect(text, isolation_level=None, timeout=30, check_same_thread=False)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA temp_store = FILE")
+        connection.execute("PRAGMA cache_size = -32768")  # 32 MiB, whatever the number of files
+        if read_only:
+            connection.execute("PRAGMA query_only = ON")
+        return connection
+
+    def _check_version(self, read_only: bool) -> None:
+        version = self.value("PRAGMA user_version")
+        if version > len(MIGRATIONS):
+            raise CatalogError(
+                f"the catalog {os.fsdecode(self.path)} was written by a newer lb (format {version}, "
+                f"this one knows up to {len(MIGRATIONS)}); use that version or a later one"
+            )
+        if version < len(MIGRATIONS) and not read_only:
+            self._migrate(version)
+
+    def _migrate(self, version: int) -> None:
+        if version > 0:
+            self._copy_before(version)
+        for number in range(version, len(MIGRATIONS)):
+            # The statements and the new version are one transaction: a crash leaves the one or the other.
+            with self.transaction():
+                for statement in _statements(MIGRATIONS[number]):
+                    self._connection.execute(statement)
+                self._connection.execute(f"PRAGMA user_version = {number + 1}")
+
+    def _copy_before(self, version: int) -> None:
+        """Keep the database as it was, beside it; complete under its name or not there."""
+        copy = self.path + b".before-%d" % (version + 1)
+        if os.path.exists(copy):
+            return
+        part = copy + b".part"
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(part)
+        with contextlib.closing(sqlite3.connect(os.fsdecode(part))) as target:
+            self._connection.backup(target)
+        os.rename(part, copy)
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing, and durable when the block is left. Nested blocks belong to the outermost."""
+        if self._connection.in_transaction:
+            yield
+            return
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._connection.execute("ROLLBACK")
+            raise
+        self._connection.execute("COMMIT")
+
+    @contextlib.contextmanager
+    def rolled_back(self) -> Iterator[None]:
+        """Whatever the block does is undone at its end."""
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        finally:
+            self._connection.execute("ROLLBACK")
+
+    @contextlib.contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """Within a transaction: undo what the block did when it raises."""
+        self._connection.execute("SAVEPOINT part")
+        try:
+            yield
+        except BaseException:
+            self._connection.execute("ROLLBACK TO part")
+            self._connection.execute("RELEASE part")
+            raise
+        self._connection.execute("RELEASE part")
+
+    def execute(self, sql: str, values: Iterable[Any] = ()) -> sqlite3.Cursor:
+        """One statement."""
+        return self._connection.execute(sql, tuple(values))
+
+    def execute_many(self, sql: str, rows: Iterable[tuple[Any, ...]]) -> int:
+        """One statement for each row; returns the number of rows changed."""
+        return self._connection.executemany(sql, rows).rowcount
+
+    def row(self, sql: str, values: Iterable[Any] = ()) -> tuple[Any, ...] | None:
+        """The first row, or None."""
+        row: tuple[Any, ...] | None = self._connection.execute(sql, tuple(values)).fetchone()
+        return row
+
+    def value(self, sql: str, values: Iterable[Any] = ()) -> Any:
+        """The first column of the first row, or None."""
+        row = self.row(sql, values)
+        return None if row is None else row[0]
+
+    def pages(self, sql: str, after: tuple[Any, ...], size: int, key: slice) -> Iterator[list[tuple[Any, ...]]]:
+        """Read a long result in pages, each its own short query, so that no read holds up the WAL.
+
+        ``sql`` takes the values of ``after`` (replaced by columns ``key`` of the last row) and then the page size.
+        """
+        while True:
+            rows = self._connection.execute(sql, (*after, size)).fetchall()
+            if not rows:
+                return
+            yield rows
+            after = rows[-1][key]
+
+    def attach(self, path: bytes, name: str) -> contextlib.AbstractContextManager[None]:
+        """Another database file under ``name``, for the time of the block."""
+        return self._attached(path, name)
+
+    @contextlib.contextmanager
+    def _attached(self, path: bytes, name: str) -> Iterator[None]:
+        self._connection.execute(f"ATTACH DATABASE ? AS {name}", (os.fsdecode(path),))
+        try:
+            yield
+        finally:
+            self._connection.execute(f"DETACH DATABASE {name}")
+
+    def close(self) -> None:
+        """Close the connection; the WAL is folded into the database."""
+        self._connection.close()
+
+
+def _statements(script: str) -> Iterator[str]:
+    """The statements of a script, one by one: ``executescript`` would commit before the first."""
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""

@@ -1,0 +1,59 @@
+"""What is to be looked at: table ``hint``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+
+from lbcore.catalog.database import Database
+from lbcore.model import Hint, HintFlag, ObjectId
+
+
+class Hints:
+    """Durable hints; adding one again joins the flags."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(self, hints: Iterable[Hint], collection: int, now_ns: int) -> None:
+        """Enter hints of collection number ``collection``."""
+        self._database.execute_many(
+            "INSERT INTO hint VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET "
+            "flags = flags | excluded.flags, time_ns = max(time_ns, excluded.time_ns), "
+            "collection = excluded.collection",
+            ((hint.id, int(hint.flags), hint.time_ns, collection, now_ns) for hint in hints),
+        )
+
+    def keep(self, object_id: ObjectId, flags: HintFlag, collection: int, *, fresh: bool = False) -> None:
+        """Keep a hint for the next run; ``fresh``: it waits from now on, whatever it waited for before."""
+        now_ns = time.time_ns()
+        since = "excluded.since_ns" if fresh else "since_ns"
+        self._database.execute(
+            "INSERT INTO hint VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET "
+            f"flags = flags | excluded.flags, collection = excluded.collection, since_ns = {since}",
+            (object_id, int(flags), now_ns, collection, now_ns),
+        )
+
+    def flags(self, object_id: ObjectId) -> HintFlag:
+        """The flags of the hint for an object; none when there is no hint."""
+        return HintFlag(self._database.value("SELECT flags FROM hint WHERE id = ?", (object_id,)) or 0)
+
+    def since_ns(self, object_id: ObjectId) -> int | None:
+        """Since when an object waits to be captured, or None."""
+        value: int | None = self._database.value("SELECT since_ns FROM hint WHERE id = ?", (object_id,))
+        return value
+
+    def count(self) -> int:
+        """How many objects wait."""
+        return int(self._database.value("SELECT count(*) FROM hint"))
+
+    def all(self) -> Iterator[Hint]:
+        """Every hint, in id order."""
+        sql = "SELECT id, flags, time_ns FROM hint WHERE id > ? ORDER BY id LIMIT ?"
+        for page in self._database.pages(sql, (b"",), 10_000, slice(0, 1)):
+            for object_id, flags, time_ns in page:
+                yield Hint(id=object_id, flags=HintFlag(flags), time_ns=time_ns)
+
+    def drop_used(self, collection: int) -> None:
+        """Drop what no later collection than ``collection`` has touched."""
+        self._database.execute("DELETE FROM hint WHERE collection <= ?", (collection,))

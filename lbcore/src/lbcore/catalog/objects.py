@@ -1,0 +1,156 @@
+"""Objects, now and at each run: tables ``object`` and ``object_past``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from lbcore.catalog.database import Database
+from lbcore.catalog.schema import OBJECT_COLUMNS
+from lbcore.model import ObjectId
+
+ROOT = 1
+"""The number of the job's root directory."""
+
+
+class Row(NamedTuple):
+    """One object as the catalog knows it; the fields are the columns of ``schema.OBJECT_COLUMNS``."""
+
+    obj: int
+    id: ObjectId
+    mode: int
+    uid: int
+    gid: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    rdev: int
+    mount: int
+    link_target: bytes | None
+    extras: int | None
+    digest: bytes | None
+    data_run: int | None
+
+
+_CURRENT = f"SELECT obj, {OBJECT_COLUMNS} FROM object"
+_AT = (
+    f"SELECT obj, {OBJECT_COLUMNS} FROM object WHERE obj = ?1 AND first_run <= ?2 UNION ALL "
+    f"SELECT obj, {OBJECT_COLUMNS} FROM object_past WHERE obj = ?1 AND first_run <= ?2 AND last_run >= ?2"
+)
+
+
+class Objects:
+    """Look up objects; enter the effects of a batch (table ``batch``, see ``steps``)."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def get(self, obj: int) -> Row | None:
+        """The object now, or None."""
+        row = self._database.row(f"{_CURRENT} WHERE obj = ?", (obj,))
+        return None if row is None else Row(*row)
+
+    def by_id(self, object_id: ObjectId) -> Row | None:
+        """The object of this id now, or None."""
+        row = self._database.row(f"{_CURRENT} WHERE id = ?", (object_id,))
+        return None if row is None else Row(*row)
+
+    def at(self, obj: int, run: int) -> Row | None:
+        """The object as it was at ``run``, or None."""
+        row = self._database.row(_AT, (obj, run))
+        return None if row is None else Row(*row)
+
+    def count(self) -> int:
+        """How many objects there are now."""
+        return int(self._database.value("SELECT count(*) FROM object"))
+
+    def children(self, parent: int) -> dict[bytes, Row]:
+        """The objects named in a directory now, by name."""
+        columns = ", ".join(f"o.{column}" for column in OBJECT_COLUMNS.split(", "))
+        cursor = self._database.execute(
+            f"SELECT n.name, o.obj, {columns} FROM name n JOIN object o ON o.obj = n.obj WHERE n.parent = ?",
+            (parent,),
+        )
+        return {row[0]: Row._make(row[1:]) for row in cursor}
+
+    def child(self, parent: int, name: bytes) -> Row | None:
+        """The object of this name in a directory now, or None."""
+        columns = ", ".join(f"o.{column}" for column in OBJECT_COLUMNS.split(", "))
+        row = self._database.row(
+            f"SELECT o.obj, {columns} FROM name n JOIN object o ON o.obj = n.obj WHERE n.parent = ? AND n.name = ?",
+            (parent, name),
+        )
+        return None if row is None else Row(*row)
+
+    def versions(self, obj: int) -> Iterator[tuple[int, int | None, Row]]:
+        """Every state of an object: (first run, last run or None, state), oldest first."""
+        cursor = self._database.execute(
+            f"SELECT first_run, last_run, obj, {OBJECT_COLUMNS} FROM object_past WHERE obj = ?1 UNION ALL "
+            f"SELECT first_run, NULL, obj, {OBJECT_COLUMNS} FROM object WHERE obj = ?1 ORDER BY first_run",
+            (obj,),
+        )
+        for first, last, *row in cursor:
+            yield first, last, Row._make(row)
+
+    def changed_between(self, older: int, newer: int) -> Iterator[int]:
+        """Numbers of objects with a state or a name that began or ended after ``older`` and up to ``newer``."""
+        parts = [
+            "SELECT obj FROM object WHERE first_run > ?1 AND first_run <= ?2",
+            "SELECT obj FROM object_past WHERE last_run >= ?1 AND last_run < ?2",
+            "SELECT obj FROM object_past WHERE first_run > ?1 AND first_run <= ?2",
+            "SELECT obj FROM name WHERE first_run > ?1 AND first_run <= ?2",
+            "SELECT obj FROM name_past WHERE last_run >= ?1 AND last_run < ?2",
+            "SELECT obj FROM name_past WHERE first_run > ?1 AND first_run <= ?2",
+        ]
+        for (obj,) in self._database.execute(" UNION ".join(parts), (older, newer)):
+            yield obj
+
+    def put_batch(self, run: int) -> None:
+        """The objects of the batch are now as their steps say. Those that already were drop out of the batch."""
+        columns = ", ".join(f"s.{column}" for column in OBJECT_COLUMNS.split(", "))
+        before = columns.replace("s.", "o.")
+        self._database.execute(
+            "DELETE FROM batch WHERE obj IN (SELECT obj FROM batch JOIN step s USING (obj) "
+            f"JOIN object o USING (obj) WHERE ({columns}) IS ({before}))"
+        )
+        self._close_batch(run)
+        self.add_batch(run)
+
+    def add_batch(self, run: int) -> None:
+        """The objects of the batch, which were not there before, are as their steps say."""
+        columns = ", ".join(f"s.{column}" for column in OBJECT_COLUMNS.split(", "))
+        self._database.execute(
+            f"INSERT OR REPLACE INTO object SELECT s.obj, {columns}, ? FROM step s JOIN batch USING (obj)",
+            (run,),
+        )
+
+    def remove_batch(self, run: int) -> None:
+        """The objects of the batch are gone."""
+        self._close_batch(run)
+        self._database.execute("DELETE FROM object WHERE obj IN (SELECT obj FROM batch)")
+
+    def _close_batch(self, run: int) -> None:
+        # What began in this very run was never part of a point in time.
+        columns = ", ".join(f"o.{column}" for column in OBJECT_COLUMNS.split(", "))
+        self._database.execute(
+            f"INSERT INTO object_past SELECT o.obj, {columns}, o.first_run, ?1 - 1 "
+            "FROM object o JOIN batch USING (obj) WHERE o.first_run < ?1",
+            (run,),
+        )
+
+    def content_is_kept(self, obj: int, data_run: int) -> bool:
+        """Whether a point in time still shows the content that ``data_run`` brought."""
+        sql = "SELECT 1 FROM object_past WHERE obj = ? AND data_run = ? LIMIT 1"
+        return self._database.value(sql, (obj, data_run)) is not None
+
+    def all_now(self, page_rows: int = 10_000) -> Iterator[Row]:
+        """Every object now, in the order of their numbers."""
+        sql = f"{_CURRENT} WHERE obj > ? ORDER BY obj LIMIT ?"
+        for page in self._database.pages(sql, (0,), page_rows, slice(0, 1)):
+            yield from map(Row._make, page)
+
+    def largest_number(self) -> int:
+        """The largest number ever given to an object."""
+        parts = [f"SELECT max(obj) AS obj FROM {table}" for table in ("object", "object_past", "step")]
+        return int(self._database.value(f"SELECT max(obj) FROM ({' UNION ALL '.join(parts)})") or 0)
+

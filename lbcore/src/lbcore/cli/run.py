@@ -1,0 +1,198 @@
+"""``lb run`` and ``lb approve``."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lbcore.cli.context import Lb
+from lbcore.cli.text import printable, printable_message
+from lbcore.errors import UsageError, combined_exit_code
+
+if TYPE_CHECKING:
+    from lbcore.catalog.catalog import Catalog
+    from lbcore.catalog.steps import Step
+    from lbcore.config.job import JobConfig
+    from lbcore.run import JobRun, Options, Outcome
+
+_PROBLEMS_SHOWN = 20
+
+
+@click.command()
+@click.argument("jobs", metavar="[JOB]...", nargs=-1)
+@click.option("--full", is_flag=True, help="Look at everything, whatever is known of it.")
+@click.option("--dry-run", is_flag=True, help="Print the plan and change nothing.")
+@click.option("--max-delete", metavar="N", help="Allow this many removals, once: 1000, 25% or '25% and 1000'.")
+@click.option("--json", "as_json", is_flag=True, help="Print one object that sums up.")
+@click.pass_obj
+def run(
+    lb: Lb, jobs: tuple[str, ...], full: bool, dry_run: bool, max_delete: str | None, as_json: bool
+) -> int:
+    """Bring the backup of each JOB (all of them by default) to the present state of its source.
+
+    A run that was interrupted is continued. SIGTERM pauses a run at its next batch.
+    """
+    from lbcore.cli.progress import make_progress  # noqa: PLC0415 - help must not wait for the core
+    from lbcore.config.limits import MaxDelete  # noqa: PLC0415
+    from lbcore.run import JobRun, Options  # noqa: PLC0415
+
+    options = Options(full=full, max_delete=None if max_delete is None else MaxDelete.parse(max_delete))
+    chosen, codes = _choose(lb, jobs)
+    outcomes = []
+    with _pausing() as pause_requested:
+        for job in chosen:
+            with make_progress(job.name, quiet=as_json) as progress:
+                job_run = JobRun(job, lb.plugins, options, progress, pause_requested)
+                if dry_run:
+                    outcomes.append(_dry_run(job_run, job, as_json))
+                else:
+                    outcome = job_run.run()
+                    outcomes.append(_summary(outcome, job))
+                    codes.append(outcome.exit_code)
+            if not dry_run and not as_json:
+                _print_outcome(outcome, job)
+    if as_json:
+        print(json.dumps({"jobs": outcomes}, indent=2))
+    return combined_exit_code(codes)
+
+
+def _choose(lb: Lb, names: tuple[str, ...]) -> tuple[list[JobConfig], list[int]]:
+    """The jobs to run; without names a job with a broken section is reported and does not hold up the others."""
+    if names:
+        return lb.jobs(names), []
+    codes = []
+    for error in lb.config.broken.values():
+        print(f"lb: {printable_message(str(error))}", file=sys.stderr)
+        codes.append(error.exit_code)
+    return list(lb.config.jobs.values()), codes
+
+
+@contextlib.contextmanager
+def _pausing() -> Iterator[Any]:
+    """SIGTERM asks for a pause; the second one ends the process as usual."""
+    asked = False
+
+    def ask(*_: object) -> None:
+        nonlocal asked
+        asked = True
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    previous = signal.signal(signal.SIGTERM, ask)
+    try:
+        yield lambda: asked
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _summary(outcome: Outcome, job: JobConfig) -> dict[str, Any]:
+    return {
+        "job": outcome.job,
+        "run": outcome.run,
+        "state": outcome.state,
+        "exit_code": outcome.exit_code,
+        "objects_new": 0,
+        "objects_changed": 0,
+        "objects_removed": 0,
+        "files_copied": 0,
+        "bytes_copied": 0,
+        "bytes_sent": 0,
+        **outcome.counts,
+        "errors": outcome.problems,
+        "seconds": round(outcome.seconds, 3),
+        "message": outcome.message,
+    }
+
+
+def _print_outcome(outcome: Outcome, job: JobConfig) -> None:
+    counts = outcome.counts
+    line = (
+        f"{outcome.job}: run {outcome.run} {outcome.state} in {outcome.seconds:.1f} s: "
+        f"{counts.get('objects_new', 0)} new, {counts.get('objects_changed', 0)} changed, "
+        f"{counts.get('objects_removed', 0)} removed; {counts.get('files_copied', 0)} files copied "
+        f"({counts.get('bytes_copied', 0)} bytes)"
+    )
+    if outcome.state == "committed":
+        print(line)
+    for name, count in counts.items():
+        if name.startswith("not_held_"):
+            print(f"{outcome.job}: {name[9:]}: not held by the mirror for {count} objects; the catalog has it")
+    if outcome.message:
+        print(f"lb: {outcome.job}: {printable_message(outcome.message)}", file=sys.stderr)
+    if outcome.run and (outcome.problems or outcome.exit_code == 4):
+        _print_problems(outcome, job)
+
+
+def _print_problems(outcome: Outcome, job: JobConfig) -> None:
+    from lbcore.catalog.catalog import Catalog  # noqa: PLC0415
+    from lbcore.run import catalog_path  # noqa: PLC0415
+
+    with contextlib.closing(Catalog.open(catalog_path(job), read_only=True)) as catalog:
+        shown = 0
+        for problem in catalog.runs.problems(outcome.run):
+            if shown == _PROBLEMS_SHOWN:
+                print(f"lb: {job.name}: and more; 'lb status {job.name}' counts them", file=sys.stderr)
+                break
+            shown += 1
+            note = "" if problem.counted else " (looked at again by the next run)"
+            print(f"lb: {job.name}: {printable(problem.path)}: {problem.reason}{note}", file=sys.stderr)
+
+
+def _dry_run(job_run: JobRun, job: JobConfig, as_json: bool) -> dict[str, Any]:
+    from lbcore.catalog.steps import What  # noqa: PLC0415
+
+    words = ((What.NEW, "new"), (What.GONE, "remove"), (What.NAMES, "move"), (What.DATA, "content"),
+             (What.COMPARE, "compare"), (What.ATTRIBUTES, "attributes"))  # fmt: skip
+
+    def show(catalog: Catalog, step: Step) -> None:
+        if as_json:
+            return
+        what = next(word for flag, word in words if step.what & flag)
+        print(f"{what:10} {printable(_step_path(catalog, step))}")
+
+    counts = job_run.dry_run(show)
+    if not as_json:
+        print(
+            f"{job.name}: would make {counts['objects_new']}, change {counts['objects_changed']} "
+            f"and remove {counts['objects_removed']} objects; nothing was changed"
+        )
+    return {"job": job.name, "state": "planned", **counts}
+
+
+def _step_path(catalog: Catalog, step: Step) -> bytes:
+    """The path an object is to have; for one that goes, the path it has."""
+    from lbcore.catalog.objects import ROOT  # noqa: PLC0415
+
+    parts: list[bytes] = []
+    obj = step.obj
+    while obj != ROOT:
+        names = catalog.plan.names(obj, gained=True) or catalog.names.of(obj)
+        if not names:
+            break
+        obj, name = names[0]
+        parts.append(name)
+    return b"/".join(reversed(parts)) or b"."
+
+
+@click.command()
+@click.argument("job", required=False)
+@click.pass_obj
+def approve(lb: Lb, job: str | None) -> None:
+    """Let the next run of JOB remove as much as the one that the brake stopped wanted to, once."""
+    from lbcore import brake  # noqa: PLC0415 - help must not wait for the core
+    from lbcore.catalog.catalog import Catalog  # noqa: PLC0415
+    from lbcore.run import catalog_path  # noqa: PLC0415
+
+    config = lb.job(job)
+    with contextlib.closing(Catalog.open(catalog_path(config), read_only=True)) as catalog:
+        last = catalog.runs.last()
+    if last is None or last.state != "braked":
+        raise UsageError(f"{config.name}: the last run was not stopped by the brake; there is nothing to approve")
+    with contextlib.closing(Catalog.open(catalog_path(config))) as catalog:
+        brake.approve(catalog, last.removals)
+    print(f"{config.name}: the next run may remove up to {last.removals} objects")

@@ -1,0 +1,374 @@
+"""Compare what a detector sees with what the catalog holds: the differences are the run's steps."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+from typing import Any
+
+from lbcore import xattrs
+from lbcore.beneath import Root, check_name
+from lbcore.catalog.catalog import Catalog
+from lbcore.catalog.objects import ROOT, Row
+from lbcore.catalog.steps import What
+from lbcore.model import Attributes, Entry, Hint, HintFlag, Listing, ObjectId, Observation, Seen, Unreadable, View
+
+_BUFFER_ROWS = 5_000
+
+
+class Comparison:
+    """Takes observations one by one and writes steps; ``settle`` makes them a plan.
+
+    Runs within one transaction of the caller's, who commits now and then.
+    """
+
+    def __init__(self, catalog: Catalog, run: int, view: View, *, kept_collection: int, racy_since_ns: int) -> None:
+        """
+        :param kept_collection: number under which hints are kept for the next run.
+        :param racy_since_ns: content changed since then is compared again by the next run.
+        """
+        self._catalog = catalog
+        self._run = run
+        self._view = view
+        self._kept_collection = kept_collection
+        self._racy_since_ns = racy_since_ns
+        self._empty = catalog.objects.count() == 0
+        self._next = catalog.objects.largest_number() + 1
+        self._steps: list[tuple[Any, ...]] = []
+        self._names: list[tuple[int, bytes, int]] = []
+        self._buffered: dict[ObjectId, int] = {}
+        self._root = Root(view.root)
+        self._unconnected: list[Observation] = []
+        self._unexplained: set[ObjectId] = set()
+        self._new_directories: list[tuple[int, ObjectId]] = []
+
+    def close(self) -> None:
+        """Let go of the view."""
+        self._root.close()
+
+    # -- what is seen ------------------------------------------------------------------------------------------
+
+    def see(self, seen: Seen) -> None:
+        """Take one observation."""
+        if isinstance(seen, Listing):
+            self._see_listing(seen)
+        elif isinstance(seen, Observation):
+            self._see_observation(seen)
+        else:
+            self._see_unreadable(seen)
+
+    def see_root(self, object_id: ObjectId, attributes: Attributes) -> None:
+        """The directory at the top of the source."""
+        row = self._catalog.objects.get(ROOT)
+        entry = Entry(b"", object_id, attributes, has_xattrs=True)
+        if row is None:
+            if self._catalog.plan.step(ROOT) is None:
+                self._catalog.plan.put(self._row(ROOT, entry, b"", What.NEW | What.ATTRIBUTES))
+        elif _differs(row, entry):
+            self._catalog.plan.put(self._row(ROOT, entry, b"", What.ATTRIBUTES, row))
+        self._next = max(self._next, ROOT + 1)
+
+    def _see_unreadable(self, seen: Unreadable) -> None:
+        self._problem(seen.path, seen.reason)
+        if seen.directory is not None:
+            number = self._number(seen.directory)
+            if number is not None:
+                self._catalog.listings.doubt([number])
+
+    def _see_listing(self, listing: Listing) -> None:
+        parent = self._number(listing.directory)
+        if parent is None:
+            return  # it was moved out of the covered part meanwhile; whatever holds it now is listed too
+        if listing.again:
+            self.flush()
+            self._catalog.plan.forget_directory(parent)
+        if listing.entries is None:
+            return
+        objects = self._catalog.objects
+        children = {} if self._empty or listing.part else objects.children(parent)
+        complete = True
+        for entry in listing.entries:
+            row = objects.child(parent, entry.name) if listing.part else children.pop(entry.name, None)
+            complete &= self._see_entry(parent, listing.path, entry, row)
+        self._lose_missing(parent, listing, children)
+        if listing.fingerprint is not None and complete and listing.last:
+            self._catalog.listings.see(parent, listing.fingerprint)
+
+    def _lose_missing(self, parent: int, listing: Listing, children: dict[bytes, Row]) -> None:
+        """Names that the catalog has and the listing has not; a directory in parts is judged at its end."""
+        if listing.part:
+            names = [entry.name for entry in listing.entries or ()]
+            self._catalog.listings.add_seen_names(parent, names)
+            if not listing.last:
+                return
+            missing = self._catalog.listings.missing_names(parent)
+        else:
+            missing = [(name, row.obj) for name, row in children.items()]
+        for name, obj in missing:
+            if name not in listing.kept:
+                self._catalog.plan.lose_name(parent, name, obj)
+
+    def _see_entry(self, parent: int, path: bytes, entry: Entry, row: Row | None) -> bool:
+        """One name of a listing; False when it must be looked at again by the next run."""
+        if row is not None and row.id == entry.id:
+            if _differs(row, entry):
+                return self._changed(path, entry, row)
+            return True
+        if row is not None and row.mount and stat.S_ISDIR(entry.attributes.mode) and not entry.mount:
+            self._problem(
+                _join(path, entry.name),
+                "another filesystem was mounted here and is not now; mount it, or exclude this path to drop it",
+            )
+            return False
+        if row is not None:
+            self._catalog.plan.lose_name(parent, entry.name, row.obj)
+        return self._new_name(parent, path, entry)
+
+    def _new_name(self, parent: int, path: bytes, entry: Entry) -> bool:
+        check_name(entry.name)
+        obj = self._number_of_entry(entry)
+        try:
+            if obj is None:
+                what = What.NEW | (What.DATA if stat.S_ISREG(entry.attributes.mode) else What.ATTRIBUTES)
+                obj = self._next
+                self._steps.append(self._row(obj, entry, path, what))
+                self._next += 1
+                self._buffered[entry.id] = obj
+                self._keep_racy(entry)
+            else:
+                self._seen_elsewhere(obj, path, entry)
+        except FileNotFoundError:
+            return False  # gone already; the directory has changed and is read again
+        self._names.append((parent, entry.name, obj))
+        if len(self._names) >= _BUFFER_ROWS:
+            self.flush()
+        return True
+
+    def _number_of_entry(self, entry: Entry) -> int | None:
+        obj = self._buffered.get(entry.id)
+        if obj is not None:
+            return obj
+        # The first backup knows no object; only what has several names can be in the plan already.
+        if self._empty and entry.attributes.nlink == 1:
+            return None
+        return self._number(entry.id)
+
+    def _seen_elsewhere(self, obj: int, path: bytes, entry: Entry) -> None:
+        """An object that the catalog, or this run, knows by another name."""
+        row = self._catalog.objects.get(obj)
+        if row is None:
+            return
+        if _differs(row, entry):
+            self._changed(path, entry, row)
+        else:
+            self._catalog.plan.put((*row, What.NAMES))
+
+    def _changed(self, path: bytes, entry: Entry, row: Row) -> bool:
+        """An object that is known, with other attributes."""
+        what = What.ATTRIBUTES
+        now = entry.attributes
+        if stat.S_ISREG(now.mode):
+            if now.size != row.size or now.mtime_ns != row.mtime_ns or row.digest is None:
+                what |= What.DATA
+            elif now.ctime_ns != row.ctime_ns:
+                what |= What.COMPARE
+        try:
+            self._catalog.plan.put(self._row(row.obj, entry, path, what, row))
+        except FileNotFoundError:
+            return False
+        self._keep_racy(entry)
+        return True
+
+    def _keep_racy(self, entry: Entry) -> None:
+        """What changed so shortly before that it may change again under the same time stamps."""
+        now = entry.attributes
+        if not self._view.stable and stat.S_ISREG(now.mode) and now.ctime_ns >= self._racy_since_ns:
+            self._catalog.hints.keep(entry.id, HintFlag.DATA, self._kept_collection, fresh=True)
+
+    def _row(self, obj: int, entry: Entry, path: bytes, what: int, known: Row | None = None) -> tuple[Any, ...]:
+        """The columns of a step. ``path`` is that of the directory.
+
+        :raises FileNotFoundError: when the object is gone by now.
+        """
+        now = entry.attributes
+        target = known.link_target if known else None
+        extras = None
+        if entry.has_xattrs or (target is None and stat.S_ISLNK(now.mode)):
+            target, extras = self._details(obj, entry, path)
+        size = 0 if stat.S_ISDIR(now.mode) else now.size
+        digest, data_run = (known.digest, known.data_run) if known else (None, None)
+        return (
+            obj, entry.id, now.mode, now.uid, now.gid, size, now.mtime_ns, now.ctime_ns, now.rdev,
+            int(entry.mount), target, extras, digest, data_run, what,
+        )  # fmt: skip
+
+    def _details(self, obj: int, entry: Entry, path: bytes) -> tuple[bytes | None, int | None]:
+        """Target of a symbolic link and number of the extras."""
+        directory = self._root.directory(path)
+        target = None
+        if stat.S_ISLNK(entry.attributes.mode):
+            target = os.readlink(entry.name, dir_fd=directory)
+        if not entry.has_xattrs:
+            return target, None
+        try:
+            found = xattrs.read(b"/proc/self/fd/%d/%s" % (directory, entry.name or b"."))
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            self._problem(_join(path, entry.name), f"extended attributes: {error.strerror}")
+            known = self._catalog.objects.get(obj)
+            return target, known.extras if known else None
+        return target, self._catalog.extras.number(found)
+
+    # -- objects seen one by one (feeds) ------------------------------------------------------------------------
+
+    def _see_observation(self, seen: Observation) -> None:
+        row = self._catalog.objects.by_id(seen.id)
+        if seen.attributes is None or not seen.names:
+            if row is not None:
+                for parent, name in self._catalog.names.of(row.obj):
+                    self._catalog.plan.lose_name(parent, name, row.obj)
+            return
+        self.flush()
+        parents = [self._number(parent) for parent, _ in seen.names]
+        if None in parents:
+            self._unconnected.append(seen)
+            self._unexplained |= {one for (one, _), number in zip(seen.names, parents, strict=True) if number is None}
+            return
+        wanted = {(parent, name) for parent, (_, name) in zip(parents, seen.names, strict=True) if parent}
+        entry = Entry(b"", seen.id, seen.attributes)
+        obj = self._number(seen.id)
+        if obj is None:
+            obj = self._next
+            self._next += 1
+            if stat.S_ISDIR(seen.attributes.mode):
+                self._new_directories.append((obj, seen.id))
+        self._put_observed(obj, row, seen, entry)
+        present = set(self._catalog.names.of(obj))
+        for parent, name in present - wanted:
+            self._catalog.plan.lose_name(parent, name, obj)
+        for parent, name in wanted - present:
+            check_name(name)
+            other = self._catalog.names.child(parent, name)
+            if other is not None and other != obj:
+                self._catalog.plan.lose_name(parent, name, other)
+                occupant = self._catalog.objects.get(other)
+                if occupant is not None:
+                    self._unexplained.add(occupant.id)
+            self._catalog.plan.gain_name(parent, name, obj)
+
+    def _put_observed(self, obj: int, row: Row | None, seen: Observation, entry: Entry) -> None:
+        now = entry.attributes
+        regular = stat.S_ISREG(now.mode)
+        if row is None:
+            what = What.NEW | (What.DATA if regular else What.ATTRIBUTES)
+        elif regular and (now.size != row.size or now.mtime_ns != row.mtime_ns):
+            what = What.ATTRIBUTES | What.DATA
+        elif regular and (now.ctime_ns != row.ctime_ns or self._catalog.hints.flags(seen.id) & HintFlag.DATA):
+            what = What.ATTRIBUTES | What.COMPARE
+        else:
+            what = What.ATTRIBUTES
+        extras = self._catalog.extras.number(seen.extras)
+        digest, data_run = (row.digest, row.data_run) if row else (None, None)
+        size = 0 if stat.S_ISDIR(now.mode) else now.size
+        self._catalog.plan.put((
+            obj, seen.id, now.mode, now.uid, now.gid, size, now.mtime_ns, now.ctime_ns, now.rdev, 0,
+            seen.link_target, extras, digest, data_run, what,
+        ))  # fmt: skip
+        self._keep_racy(entry)
+
+    def take_new_directories(self) -> list[tuple[int, ObjectId]]:
+        """Directories seen since the last call that the catalog does not know: to be listed whole."""
+        found, self._new_directories = self._new_directories, []
+        return found
+
+    def take_unexplained(self) -> set[ObjectId]:
+        """Objects to be looked at too: unknown parents of names, and those whose name another one has now."""
+        found, self._unexplained = self._unexplained, set()
+        return found
+
+    def take_unconnected(self) -> list[Observation]:
+        """Observations with a name in a directory that is not known (yet)."""
+        found, self._unconnected = self._unconnected, []
+        return found
+
+    def path_in_view(self, obj: int) -> bytes:
+        """The path of a directory as the observations have it."""
+        parts: list[bytes] = []
+        while obj != ROOT:
+            names = self._catalog.plan.names(obj, gained=True) or self._catalog.names.of(obj)
+            obj, name = names[0]
+            parts.append(name)
+        return b"/".join(reversed(parts))
+
+    # -- helpers ------------------------------------------------------------------------------------------------
+
+    def _number(self, object_id: ObjectId) -> int | None:
+        """The object of this id in this run's view of the world, or None."""
+        obj = self._buffered.get(object_id)
+        if obj is None:
+            obj = self._catalog.plan.number_of(object_id)
+        if obj is None and not self._empty:
+            row = self._catalog.objects.by_id(object_id)
+            obj = None if row is None else row.obj
+        return obj
+
+    def _problem(self, path: bytes, reason: str) -> None:
+        self._catalog.runs.add_problem(self._run, path, reason, counted=True)
+
+    def flush(self) -> None:
+        """Write what is buffered."""
+        plan = self._catalog.plan
+        try:
+            with self._catalog.database.savepoint():
+                plan.add(self._steps)
+        except sqlite3.IntegrityError:
+            self._flush_one_by_one()
+        plan.gain_names(self._names)
+        self._steps.clear()
+        self._names.clear()
+        self._buffered.clear()
+
+    def _flush_one_by_one(self) -> None:
+        """A file with one name was seen at two (it moved while the tree was walked): it stays one object."""
+        plan = self._catalog.plan
+        renumbered = {}
+        for row in self._steps:
+            obj = plan.number_of(row[1])
+            if obj is not None:
+                renumbered[row[0]] = obj
+            plan.put((obj or row[0], *row[1:]))
+        self._names = [(parent, name, renumbered.get(obj, obj)) for parent, name, obj in self._names]
+
+    def compare_hinted(self) -> None:
+        """Files with a data hint are compared by digest even where size and times are the same."""
+        self.flush()
+        for hint in self._catalog.hints.all():
+            self._compare_hint(hint)
+
+    def _compare_hint(self, hint: Hint) -> None:
+        row = self._catalog.objects.by_id(hint.id)
+        if not hint.flags & HintFlag.DATA or row is None or not stat.S_ISREG(row.mode):
+            return
+        if self._catalog.plan.step(row.obj) is None:
+            self._catalog.plan.put((*row, What.COMPARE if row.digest else What.DATA))
+
+
+def _differs(row: Row, entry: Entry) -> bool:
+    """Whether an object is not as the catalog has it."""
+    now = entry.attributes
+    return (
+        row.ctime_ns != now.ctime_ns
+        or row.mtime_ns != now.mtime_ns
+        or row.mode != now.mode
+        or row.uid != now.uid
+        or row.gid != now.gid
+        or row.rdev != now.rdev
+        or row.mount != entry.mount
+        or (row.size != now.size and not stat.S_ISDIR(now.mode))
+    )
+
+
+def _join(directory: bytes, name: bytes) -> bytes:
+    return directory + b"/" + name if directory else name

@@ -1,0 +1,48 @@
+"""The text that ``lb init`` writes."""
+
+from __future__ import annotations
+
+from lbcore.config.toml import toml_key, toml_value
+
+HEAD = """\
+# The configuration of lb: a section for each job. `lb config validate` checks this file, `lb config show`
+# prints all values in effect. Lines that begin with '#' show what else can be set.
+
+"""
+
+_JOB = """\
+[job.{key}]
+# The folder to back up, and the folder that holds the backup: an ordinary copy in tree/, the rest in .lb/.
+source = {source}
+target = {target}
+
+# What brings the content of files, in the order they are tried. rsync sends only the changed parts of
+# large files (package lb-rsync).
+transfer = ["copy"]
+# transfer = ["rsync", "copy"]
+
+# What to leave out, in gitignore syntax, relative to the source; `include` brings back parts of it.
+exclude = []
+# exclude = ["/scratch/", "*.tmp", ".cache/"]
+# include = ["important.tmp"]
+
+# Do not enter other filesystems that are mounted in the source.
+one_filesystem = false
+
+# The brake: a run that would remove more than this stops and changes nothing, until `lb approve`.
+max_delete = "25% and 1000"
+
+# Compare with the source's own record after each run (checksum also reads all content).
+# verify = ["attributes"]
+
+# Where the database is, when the target is on a network filesystem: a folder on a local disk.
+# state_dir = "/var/lib/lb/{name}"
+
+# How many workers copy at the same time; as many as there are processors, at most 8, when it is not set.
+# workers = 4
+"""
+
+
+def job_section(name: str, source: str, target: str) -> str:
+    """A commented section for a job."""
+    return _JOB.format(name=name, key=toml_key(name), source=toml_value(source), target=toml_value(target))

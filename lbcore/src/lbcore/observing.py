@@ -1,0 +1,138 @@
+"""From hints to a plan: let the detector look, compare with the catalog, settle the order."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from lbcore import source
+from lbcore.catalog.catalog import Catalog
+from lbcore.compare import Comparison
+from lbcore.errors import SourceError
+from lbcore.model import Hint, HintFlag, Listing, ObjectId, Seen, Unreadable, View
+from lbcore.planning import Order, close_over_gone
+from lbcore.plugins.types import Detector, Known
+from lbcore.progress import Progress
+from lbcore.scope import Scope
+from lbcore.walk import Walker
+
+_ROWS_TOGETHER = 50_000
+_SEEN_TOGETHER = 5_000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Nothing:
+    """Knows no fingerprint (see ``plugins.types.Known``)."""
+
+    seed: int
+
+    def fingerprint(self, directory: ObjectId) -> int | None:
+        """None."""
+        return None
+
+
+class Observing:
+    """One observation of the source for an open run; what an earlier attempt saw is dropped."""
+
+    def __init__(
+        self, catalog: Catalog, run: int, view: View, scope: Scope, *, racy_seconds: float, workers: int,
+        kept_collection: int, progress: Progress,
+    ) -> None:  # fmt: skip
+        self._catalog = catalog
+        self._run = run
+        self._view = view
+        self._scope = scope
+        self._racy_seconds = racy_seconds
+        self._workers = workers
+        self._kept_collection = kept_collection
+        self._progress = progress
+
+    def plan(self, detector: Detector, hints: Iterable[Hint], *, distrust: bool = False) -> None:
+        """Observe and plan. The plan is durable when this returns.
+
+        :param distrust: look at every name, even where fingerprints say that nothing changed.
+        :raises SourceError: when the view is not, or no longer, the source.
+        """
+        catalog = self._catalog
+        with catalog.database.transaction():
+            catalog.plan.clear()
+            catalog.runs.forget_problems(self._run)
+        started_ns = time.time_ns()
+        comparison = Comparison(
+            catalog,
+            self._run,
+            self._view,
+            kept_collection=self._kept_collection,
+            racy_since_ns=started_ns - int(self._racy_seconds * 1e9),
+        )
+        try:
+            root, attributes = source.look_at_root(self._view.root)
+            with catalog.database.transaction():
+                comparison.see_root(root, attributes)
+            known: Known = Nothing(seed=catalog.listings.seed) if distrust else catalog.listings
+            self._take(comparison, detector.observe(self._view, self._scope, known, hints))
+            if not detector.complete:
+                self._follow(comparison, detector)
+            self._prove(root)
+            with catalog.database.transaction():
+                comparison.compare_hinted()
+                close_over_gone(catalog, None if detector.complete else lambda ids: self._ask(comparison, detector, ids))
+                Order(catalog).settle()
+                catalog.listings.drop_planned()
+                catalog.runs.update(self._run, view_from_ns=started_ns, view_to_ns=time.time_ns())
+        finally:
+            comparison.close()
+
+    def _prove(self, root: ObjectId) -> None:
+        """The view still is what it was: a source that went away while it was read is not an empty one."""
+        if source.look_at_root(self._view.root)[0] != root:
+            raise SourceError("the source was replaced while it was looked at; nothing was changed, run again")
+
+    def _ask(self, comparison: Comparison, detector: Detector, ids: list[ObjectId]) -> None:
+        """Look at objects that no hint named."""
+        hints = [Hint(id=one, flags=HintFlag.NAMES, time_ns=0) for one in ids]
+        self._take(comparison, detector.observe(self._view, self._scope, self._catalog.listings, hints))
+        self._follow(comparison, detector)
+
+    def _follow(self, comparison: Comparison, detector: Detector) -> None:
+        """What a feed's observations lead to: unknown directories, whole; unknown parents; displaced objects."""
+        asked: set[ObjectId] = set()
+        while True:
+            for obj, directory_id in comparison.take_new_directories():
+                walker = Walker(
+                    self._view, self._scope, self._catalog.listings,
+                    racy_seconds=self._racy_seconds, workers=self._workers,
+                )  # fmt: skip
+                self._take(comparison, walker.walk(comparison.path_in_view(obj), directory_id))
+            wanted = comparison.take_unexplained() - asked
+            unconnected = comparison.take_unconnected()
+            if not wanted:
+                break
+            asked |= wanted
+            hints = [Hint(id=one, flags=HintFlag.NAMES, time_ns=0) for one in sorted(wanted)]
+            self._take(comparison, detector.observe(self._view, self._scope, self._catalog.listings, hints))
+            self._take(comparison, iter(unconnected))
+        with self._catalog.database.transaction():
+            for one in unconnected:
+                self._catalog.hints.keep(one.id, HintFlag.NAMES, self._kept_collection)
+
+    def _take(self, comparison: Comparison, seen: Iterator[Seen]) -> None:
+        """Feed observations to the comparison, some thousand rows a transaction."""
+        more = True
+        while more:
+            more = False
+            rows = 0
+            with self._catalog.database.transaction():
+                for one in itertools.islice(seen, _SEEN_TOGETHER):
+                    more = True
+                    if isinstance(one, Unreadable) and not one.path:
+                        raise SourceError(f"the source cannot be read: {one.reason}; nothing was changed")
+                    comparison.see(one)
+                    count = len(one.entries or ()) if isinstance(one, Listing) else 1
+                    self._progress.advance(1)
+                    rows += count
+                    if rows >= _ROWS_TOGETHER:
+                        break
+                comparison.flush()

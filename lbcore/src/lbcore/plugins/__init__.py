@@ -1,0 +1,1 @@
+"""The plugin system: hook specifications, what a hook returns, and the loader."""

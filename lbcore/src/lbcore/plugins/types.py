@@ -1,0 +1,174 @@
+"""What each ``lb_register_*`` hook returns, and what the core calls on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from lbcore.model import Delivery, Hint, ObjectId, Seen, TransferItem, View
+from lbcore.scope import Scope
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NoOptions:
+    """The configuration of a plugin that has none."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Source:
+    """The source end of a job, as plugins see it."""
+
+    job: str
+    path: bytes
+    """Absolute path of the live tree."""
+
+
+class Snapshotter(Protocol):
+    """Gives a run the state it reads."""
+
+    def view(self, source: Source, run: int) -> AbstractContextManager[View]:
+        """Make (or find again) the view of run ``run``; leaving the context releases it.
+
+        :raises SourceError: when the source is not there.
+        """
+
+
+class Known(Protocol):
+    """What a detector may ask about the backup while it observes."""
+
+    @property
+    def seed(self) -> int:
+        """Goes into fingerprints."""
+
+    def fingerprint(self, directory: ObjectId) -> int | None:
+        """The fingerprint of a directory whose listing the catalog holds exactly, else None."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Collection:
+    """What a detector found in its feed."""
+
+    hints: Iterable[Hint]
+    cursor: bytes
+    """Position after the last hint; acknowledged once the hints are durable."""
+    gap: str | None = None
+    """Why the feed cannot be trusted since the last cursor; the run then scans."""
+
+
+class Detector(Protocol):
+    """Says what may have changed."""
+
+    complete: bool
+    """True when ``observe`` walks the whole view, so that what it did not see is gone."""
+
+    def collect(self, source: Source, cursor: bytes | None) -> Collection:
+        """Read the feed after ``cursor`` (None: from its beginning)."""
+
+    def acknowledge(self, source: Source, cursor: bytes) -> None:
+        """The hints up to ``cursor`` are durable: the feed may forget them."""
+
+    def observe(self, view: View, scope: Scope, known: Known, hints: Iterable[Hint]) -> Iterator[Seen]:
+        """Look at each hinted object in the view (``complete``: at everything)."""
+
+
+class Transfer(Protocol):
+    """Brings the content of files to the target. Runs in a worker; must be picklable."""
+
+    def accepts(self, item: TransferItem) -> bool:
+        """Whether this transfer takes the file; the job's transfers are asked in their order."""
+
+    def deliver(
+        self, view: View, items: Sequence[TransferItem], folder: bytes, tree: bytes
+    ) -> Iterator[Delivery]:
+        """Write each item's content below ``folder`` and yield one result per item.
+
+        ``folder`` is an existing, empty, private folder on the target's filesystem (absolute path);
+        ``tree`` is the mirror (absolute path), a basis for deltas, never written to. Nothing needs to be durable.
+
+        :raises TargetError: when the target cannot be written: the run stops.
+        """
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Expected:
+    """One object as the catalog says the mirror holds it."""
+
+    obj: int
+    path: bytes
+    """Relative to the tree."""
+    mode: int
+    uid: int
+    gid: int
+    size: int
+    mtime_ns: int
+    rdev: int
+    digest: bytes | None
+    link_target: bytes | None
+    extras: dict[str, bytes]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Damage:
+    """Something in the mirror that is not what the catalog says."""
+
+    path: bytes
+    what: str
+
+
+class Verifier(Protocol):
+    """Compares the mirror with the catalog."""
+
+    def verify(self, tree: bytes, objects: Iterable[Expected]) -> Iterator[Damage]:
+        """Check each object below ``tree``; yield what does not hold."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Registration:
+    """What all things chosen by name have in common."""
+
+    name: str
+    """The word that selects it in the configuration."""
+    summary: str
+    """One line for ``lb plugins``."""
+    config: type[Any] = NoOptions
+    """A frozen dataclass; the section ``[job.NAME.<name>]`` is checked against it before anything runs."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SnapshotterPlugin(Registration):
+    """Return type of ``lb_register_snapshotters``."""
+
+    create: Callable[[Any], Snapshotter]
+    """Called with an instance of ``config``."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DetectorPlugin(Registration):
+    """Return type of ``lb_register_detectors``."""
+
+    create: Callable[[Any], Detector]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TransferPlugin(Registration):
+    """Return type of ``lb_register_transfers``."""
+
+    create: Callable[[Any], Transfer]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VerifierPlugin(Registration):
+    """Return type of ``lb_register_verifiers``."""
+
+    create: Callable[[Any], Verifier]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExecutorPlugin(Registration):
+    """Return type of ``lb_register_executors``."""
+
+    create: Callable[[Any, int], Executor]
+    """Called with an instance of ``config`` and the job's number of workers."""

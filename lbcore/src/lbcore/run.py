@@ -1,0 +1,398 @@
+"""One run of one job, from the lock to the committed point in time."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import Any
+
+from lbcore import brake, epoch, runfile, source
+from lbcore.apply import content
+from lbcore.apply.content import Sources
+from lbcore.apply.finish import finish_directories, finish_objects
+from lbcore.apply.lift import lift
+from lbcore.apply.place import place
+from lbcore.apply.work import Work
+from lbcore.catalog.catalog import Catalog
+from lbcore.catalog.runs import Run
+from lbcore.catalog.steps import Step, What
+from lbcore.config.job import JobConfig
+from lbcore.config.limits import MaxDelete
+from lbcore.errors import (
+    EXIT_DAMAGE,
+    EXIT_DONE,
+    EXIT_GAP,
+    EXIT_SOURCE_ERRORS,
+    BrakeError,
+    LbError,
+    PausedError,
+    combined_exit_code,
+)
+from lbcore.events import RunFinished, RunStarted, StageFinished
+from lbcore.lock import locked
+from lbcore.model import View
+from lbcore.observing import Observing
+from lbcore.plugins.manager import Plugins
+from lbcore.plugins.types import Detector, Source
+from lbcore.progress import Progress
+from lbcore.scope import Scope
+from lbcore.target import LB, Target
+from lbcore.verifying import verify_run
+from lbcore.versions import Versions
+
+_COLLECTION = "collection"
+_CURSOR = "cursor"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Options:
+    """What the command line asks of a run."""
+
+    full: bool = False
+    """Scan, even where a feed could tell, and compare every name, even where a fingerprint could tell."""
+    max_delete: MaxDelete | None = None
+    """Instead of the job's, once."""
+
+
+@dataclass(kw_only=True, slots=True)
+class Outcome:
+    """How a run ended."""
+
+    job: str
+    run: int
+    state: str
+    exit_code: int
+    seconds: float
+    message: str = ""
+    counts: dict[str, int] = field(default_factory=dict)
+    problems: int = 0
+
+
+def catalog_path(job: JobConfig) -> bytes:
+    """Where a job's database is."""
+    return os.path.join(job.state_dir or os.path.join(job.target, LB), b"job.db")
+
+
+class JobRun:
+    """Runs one job once. Use: ``JobRun(...).run()``."""
+
+    def __init__(
+        self,
+        job: JobConfig,
+        plugins: Plugins,
+        options: Options,
+        progress: Progress,
+        pause_requested: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._job = job
+        self._plugins = plugins
+        self._options = options
+        self._progress = progress
+        self._pause_requested = pause_requested
+        self._scope = Scope(exclude=job.exclude, include=job.include, one_filesystem=job.one_filesystem)
+        self._source = Source(job=job.name, path=job.source)
+
+    # -- the whole ----------------------------------------------------------------------------------------------
+
+    def run(self) -> Outcome:
+        """Bring the backup to the source's present state. Errors become the outcome's state and exit code."""
+        started = time.monotonic()
+        outcome = Outcome(job=self._job.name, run=0, state="failed", exit_code=1, seconds=0)
+        try:
+            source.look_at_root(self._job.source)
+            with contextlib.closing(Target(self._job.target)) as target, locked(_lock_path(target)):
+                with contextlib.closing(self._open_catalog()) as catalog:
+                    epoch.check(catalog, target)
+                    self._run_locked(catalog, target, outcome)
+        except PausedError as error:
+            outcome.state, outcome.exit_code, outcome.message = "paused", error.exit_code, str(error)
+        except BrakeError as error:
+            outcome.state, outcome.exit_code, outcome.message = "braked", error.exit_code, str(error)
+        except LbError as error:
+            outcome.state, outcome.exit_code, outcome.message = "failed", error.exit_code, str(error)
+        except (OSError, sqlite3.Error) as error:
+            outcome.state, outcome.exit_code = "failed", 1
+            outcome.message = f"{_where(error)}; the run stopped there, nothing is lost: 'lb run' goes on with it"
+        outcome.seconds = time.monotonic() - started
+        return outcome
+
+    def _open_catalog(self) -> Catalog:
+        path = catalog_path(self._job)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        return Catalog.open(path)
+
+    def _run_locked(self, catalog: Catalog, target: Target, outcome: Outcome) -> None:
+        root, _ = source.look_at_root(self._job.source)
+        source.check_identity(catalog, self._job.source, root)
+        opened = catalog.runs.open()
+        if opened is None:
+            with catalog.database.transaction():
+                number = catalog.runs.begin(time.time_ns())
+        else:
+            number = opened.run
+            with catalog.database.transaction():
+                catalog.runs.update(number, resumed=opened.resumed + 1, message=None)
+        outcome.run = number
+        self._plugins.run_started(
+            RunStarted(
+                job=self._job.name,
+                run=number,
+                resumed=opened is not None,
+                lb_folder=os.path.join(self._job.target, LB),
+            )
+        )
+        finished = None
+        try:
+            self._stages(catalog, target, number, opened, outcome)
+        except BaseException as error:
+            finished = error
+            self._note_end(catalog, number, error)
+            raise
+        finally:
+            run = catalog.runs.get(number)
+            assert run is not None
+            outcome.counts, outcome.problems = dict(run.counts), catalog.runs.problem_count(number)
+            self._plugins.run_finished(
+                RunFinished(
+                    job=self._job.name,
+                    run=number,
+                    state=run.state if finished is None else "failed",
+                    exit_code=outcome.exit_code if finished is None else getattr(finished, "exit_code", 1),
+                    message="" if finished is None else str(finished),
+                    counts=run.counts,
+                )
+            )
+
+    def _note_end(self, catalog: Catalog, number: int, error: BaseException) -> None:
+        """The run ended early: say why, where ``lb runs`` shows it. It stays open (a braked one is planned anew)."""
+        with contextlib.suppress(sqlite3.Error), catalog.database.transaction():
+            values: dict[str, Any] = {"message": str(error)}
+            if isinstance(error, BrakeError):
+                values |= {"state": "braked", "removals": brake.removals_planned(catalog)}
+            catalog.runs.update(number, **values)
+
+    def _stages(
+        self, catalog: Catalog, target: Target, number: int, opened: Run | None, outcome: Outcome
+    ) -> None:
+        work = Work(
+            catalog=catalog,
+            target=target,
+            versions=Versions(target),
+            run=number,
+            resumed=opened is not None,
+            progress=self._progress,
+            pause_requested=self._pause_requested,
+        )
+        if opened is not None and opened.state in ("applying", "verifying"):
+            self._settle(work)
+        if opened is None or opened.state != "verifying":
+            self._bring(work)
+            with catalog.database.transaction():
+                catalog.runs.update(number, state="verifying")
+        self._finish(work, outcome)
+
+    # -- stages -------------------------------------------------------------------------------------------------
+
+    def _settle(self, work: Work) -> None:
+        """Complete what an earlier attempt began and what needs no view: the mirror is as the catalog says again."""
+        with self._stage("settle", work):
+            lift(work)
+            place(work)
+            content.place_delivered(work)
+            finish_objects(work)
+            finish_directories(work)
+
+    def _bring(self, work: Work) -> None:
+        """Collect, observe, plan and apply."""
+        job, catalog = self._job, work.catalog
+        detector: Detector = job.detector.registration.create(job.detector.options)
+        collection = (catalog.meta.get(_COLLECTION) or 0) + 2
+        with self._stage("collect", work):
+            gap = self._collect(catalog, detector, collection, acknowledge=True)
+        snapshotter = job.snapshotter.registration.create(job.snapshotter.options)
+        with snapshotter.view(self._source, work.run) as view:
+            with self._stage("collect", work):
+                gap = self._collect(catalog, detector, collection, acknowledge=False) or gap
+            first = catalog.runs.last_committed() is None
+            scan = detector.complete or self._options.full or first or gap is not None
+            with catalog.database.transaction():
+                catalog.runs.update(work.run, scan=int(scan), gap=gap)
+            with self._stage("observe", work):
+                self._observe(work, view, self._scanner() if scan else detector, collection + 1)
+            with self._stage("plan", work):
+                self._begin_applying(work)
+            self._apply(work, view, collection + 1)
+
+    def _scanner(self) -> Detector:
+        scan = self._plugins.detectors()["scan"]
+        detector: Detector = scan.create(scan.config())
+        return detector
+
+    def _collect(self, catalog: Catalog, detector: Detector, collection: int, *, acknowledge: bool) -> str | None:
+        found = detector.collect(self._source, catalog.meta.get(_CURSOR))
+        with catalog.database.transaction():
+            catalog.hints.add(found.hints, collection, time.time_ns())
+            catalog.meta.put(_COLLECTION, collection)
+            if acknowledge:
+                catalog.meta.put(_CURSOR, found.cursor)
+        if acknowledge:
+            detector.acknowledge(self._source, found.cursor)
+        return found.gap
+
+    def _observe(self, work: Work, view: View, detector: Detector, kept_collection: int) -> None:
+        self._progress.stage("observe")
+        observing = Observing(
+            work.catalog,
+            work.run,
+            view,
+            self._scope,
+            racy_seconds=self._job.racy_seconds,
+            workers=self._job.workers,
+            kept_collection=kept_collection,
+            progress=self._progress,
+        )
+        observing.plan(detector, work.catalog.hints.all(), distrust=self._options.full)
+
+    def _begin_applying(self, work: Work) -> None:
+        """The brake, then the point from which the mirror changes."""
+        catalog = work.catalog
+        work.pause_point()
+        removals, approved = brake.check(catalog, self._options.max_delete or self._job.max_delete, self._job.name)
+        epoch.write(catalog, work.target, work.run)
+        with catalog.database.transaction():
+            catalog.runs.add_counts(work.run, plan_counts(catalog))
+            catalog.runs.update(
+                work.run, state="applying", removals=0 if approved or self._options.max_delete else removals
+            )
+            if approved:
+                brake.use_approval(catalog)
+
+    def _apply(self, work: Work, view: View, kept_collection: int) -> None:
+        job = self._job
+        with self._stage("lift", work):
+            lift(work)
+        with self._stage("place", work):
+            place(work)
+        with self._stage("content", work), content.make_executor(work, self._executor) as pool:
+            sources = Sources(
+                view=view,
+                transfers=[chosen.registration.create(chosen.options) for chosen in job.transfers],
+                executor=pool,
+                workers=job.workers,
+                kept_collection=kept_collection,
+                max_stale_ns=int(job.max_stale_seconds * 1e9),
+            )
+            content.compare(work, sources)
+            content.deliver(work, sources)
+        with self._stage("attributes", work):
+            finish_objects(work)
+            finish_directories(work)
+        work.target.sync()
+
+    def _executor(self) -> Executor:
+        chosen = self._job.executor
+        return chosen.registration.create(chosen.options, self._job.workers)
+
+    def _finish(self, work: Work, outcome: Outcome) -> None:
+        """Verify, then commit: the run is a point in time."""
+        catalog, number = work.catalog, work.run
+        with self._stage("verify", work):
+            damage = verify_run(catalog, work.target, self._job.verifiers, number)
+        with self._stage("commit", work):
+            runfile.write(catalog, work.target, number)
+            with catalog.database.transaction():
+                for name, count in work.refused.items():
+                    catalog.runs.add_counts(number, {f"not_held_{name}": count})
+                catalog.listings.keep_seen()
+                catalog.hints.drop_used(catalog.meta.get(_COLLECTION))
+                catalog.plan.clear()
+                catalog.runs.update(number, state="committed", finished_ns=time.time_ns())
+        run = catalog.runs.get(number)
+        assert run is not None
+        codes = [EXIT_DONE]
+        if damage:
+            codes.append(EXIT_DAMAGE)
+        if catalog.runs.problem_count(number):
+            codes.append(EXIT_SOURCE_ERRORS)
+        if run.gap:
+            codes.append(EXIT_GAP)
+        outcome.state, outcome.exit_code = "committed", combined_exit_code(codes)
+
+    @contextlib.contextmanager
+    def _stage(self, name: str, work: Work) -> Iterator[None]:
+        started = time.monotonic()
+        before = work.catalog.runs.get(work.run)
+        yield
+        after = work.catalog.runs.get(work.run)
+        assert before is not None and after is not None
+        counts = {key: count - before.counts.get(key, 0) for key, count in after.counts.items()}
+        self._plugins.stage_finished(
+            StageFinished(
+                job=self._job.name,
+                run=work.run,
+                stage=name,
+                seconds=time.monotonic() - started,
+                counts={key: count for key, count in counts.items() if count},
+            )
+        )
+
+    # -- dry run ------------------------------------------------------------------------------------------------
+
+    def dry_run(self, show: Callable[[Catalog, Step], None]) -> dict[str, int]:
+        """Observe and plan, tell ``show`` each step, and forget it all: nothing is changed. Returns the counts.
+
+        :raises LbError: as a run would.
+        """
+        if not os.path.exists(catalog_path(self._job)):
+            with tempfile.TemporaryDirectory(prefix="lb-dry-run-") as folder:
+                with contextlib.closing(Catalog.open(os.path.join(os.fsencode(folder), b"job.db"))) as catalog:
+                    return self._plan_only(catalog, show)
+        with contextlib.closing(Target(self._job.target)) as target, locked(_lock_path(target)):
+            with contextlib.closing(self._open_catalog()) as catalog:
+                epoch.check(catalog, target)
+                source.check_identity(catalog, self._job.source, source.look_at_root(self._job.source)[0])
+                return self._plan_only(catalog, show)
+
+    def _plan_only(self, catalog: Catalog, show: Callable[[Catalog, Step], None]) -> dict[str, int]:
+        opened = catalog.runs.open()
+        if opened is not None and opened.state != "observing":
+            raise PausedError(f"run {opened.run} is not finished; 'lb run' goes on with it, then plan again")
+        detector = self._scanner()
+        snapshotter = self._job.snapshotter.registration.create(self._job.snapshotter.options)
+        with snapshotter.view(self._source, 0) as view, catalog.database.rolled_back():
+            number = catalog.runs.begin(time.time_ns())
+            observing = Observing(
+                catalog, number, view, self._scope, racy_seconds=self._job.racy_seconds,
+                workers=self._job.workers, kept_collection=0, progress=self._progress,
+            )  # fmt: skip
+            observing.plan(detector, catalog.hints.all())
+            for step in catalog.plan.all():
+                show(catalog, step)
+            return plan_counts(catalog)
+
+
+def plan_counts(catalog: Catalog) -> dict[str, int]:
+    """How many objects the plan makes, changes and removes."""
+    plan = catalog.plan
+    return {
+        "objects_new": plan.count(f"what & {What.NEW:d}"),
+        "objects_changed": plan.count(f"NOT what & {What.NEW | What.GONE:d}"),
+        "objects_removed": plan.count(f"what & {What.GONE:d}"),
+    }
+
+
+def _lock_path(target: Target) -> bytes:
+    return os.path.join(target.path, LB, b"lock")
+
+
+def _where(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.filename is not None:
+        name = os.fsdecode(error.filename) if isinstance(error.filename, bytes) else error.filename
+        return f"{error.strerror}: {name}"
+    return str(error) or type(error).__name__

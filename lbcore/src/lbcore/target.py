@@ -1,0 +1,224 @@
+"""The target folder of a job: the mirror, the stage, and what else lies under ``.lb``."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import stat
+from collections.abc import Iterator
+
+from lbcore import _posix
+from lbcore.beneath import Root
+from lbcore.errors import TargetError
+
+_log = logging.getLogger(__name__)
+
+TREE = b"tree"
+LB = b".lb"
+
+
+def fan(obj: int) -> bytes:
+    """The folder for an object's number: no folder gets more than a thousand of either."""
+    return b"%03d/%03d" % (obj // 1_000_000, obj // 1_000 % 1_000)
+
+
+class Target:
+    """Open folders of a target, and the few operations that cross them. All paths are relative.
+
+    Errors of the target end the run: they are raised as they are (OSError), and reported with their path.
+    """
+
+    def __init__(self, path: bytes) -> None:
+        """Open the target, making what is missing of it.
+
+        :raises TargetError: when it cannot be made or written.
+        """
+        self.path = path
+        self.privileged = os.geteuid() == 0
+        try:
+            os.makedirs(path, exist_ok=True)
+            for folder, mode in ((TREE, 0o755), (LB, 0o700)):
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(os.path.join(path, folder), mode)
+            os.chmod(os.path.join(path, LB), 0o700)
+            for folder in (b"stage", b"versions", b"runs", b"log"):
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(os.path.join(path, LB, folder), 0o700)
+            self.tree = Root(os.path.join(path, TREE))
+            self.lb = Root(os.path.join(path, LB))
+        except OSError as error:
+            raise TargetError(
+                f"the target {os.fsdecode(path)} cannot be used: {error}; "
+                "check that it is mounted, writable, and has space"
+            ) from error
+        self._made: set[bytes] = set()
+        self.unlocked: set[bytes] = set()
+        """Directories of the mirror whose permissions were widened so that their owner could write in them."""
+
+    def close(self) -> None:
+        """Close all folders."""
+        self.tree.close()
+        self.lb.close()
+
+    def sync(self) -> None:
+        """Make everything done so far durable."""
+        _posix.syncfs(self.lb.fd)
+
+    # -- places ------------------------------------------------------------------------------------------------
+
+    def stage_path(self, obj: int) -> bytes:
+        """Where a lifted object lies, relative to ``.lb``; its folder exists."""
+        return self._fanned(b"stage", obj, b"%d" % obj)
+
+    def version_path(self, obj: int, data_run: int) -> bytes:
+        """Where the content that run ``data_run`` brought is kept, relative to ``.lb``; its folder exists."""
+        return self._fanned(b"versions", obj, b"%d.%d" % (obj, data_run))
+
+    def _fanned(self, folder: bytes, obj: int, name: bytes) -> bytes:
+        path = folder + b"/" + fan(obj)
+        if path not in self._made:
+            self.make_folders(path)
+            self._made.add(path)
+        return path + b"/" + name
+
+    def make_folders(self, path: bytes) -> None:
+        """Make a folder below ``.lb``, and those above it."""
+        parts = path.split(b"/")
+        for end in range(1, len(parts) + 1):
+            with contextlib.suppress(FileExistsError):
+                parent, name = self.lb.parent(b"/".join(parts[:end]))
+                os.mkdir(name, 0o700, dir_fd=parent)
+
+    def parent(self, path: bytes) -> tuple[int, bytes]:
+        """The directory of the mirror that holds ``path``, writable, and the base name."""
+        if self.privileged:
+            return self.tree.parent(path)
+        head = path.rpartition(b"/")[0]
+        with contextlib.suppress(PermissionError):
+            fd, name = self.tree.parent(path)
+            if os.fstat(fd).st_mode & 0o300 == 0o300:
+                return fd, name
+        self._unlock(head)
+        return self.tree.parent(path)
+
+    def _unlock(self, path: bytes) -> None:
+        """An ordinary user's mirror may hold directories that even their owner cannot enter or write."""
+        parts = path.split(b"/") if path else []
+        for end in range(len(parts) + 1):
+            directory = b"/".join(parts[:end])
+            fd = self.tree.open(directory, os.O_PATH | os.O_DIRECTORY)
+            try:
+                mode = os.fstat(fd).st_mode
+                if mode & 0o700 != 0o700:
+                    os.chmod(b"/proc/self/fd/%d" % fd, stat.S_IMODE(mode) | 0o700)
+                    self.unlocked.add(directory)
+            finally:
+                os.close(fd)
+
+    # -- operations --------------------------------------------------------------------------------------------
+
+    def status(self, path: bytes) -> os.stat_result | None:
+        """``lstat`` of a path in the mirror, or None where nothing is."""
+        return _status(self.parent, path)
+
+    def lb_status(self, path: bytes) -> os.stat_result | None:
+        """``lstat`` of a path below ``.lb``, or None where nothing is."""
+        return _status(self.lb.parent, path)
+
+    def unlink(self, path: bytes) -> None:
+        """Remove a name from the mirror; it may be gone already."""
+        with contextlib.suppress(FileNotFoundError):
+            parent, name = self.parent(path)
+            os.unlink(name, dir_fd=parent)
+
+    def remove_directory(self, path: bytes, run: int) -> None:
+        """Remove a directory from the mirror; what somebody else put into it is set aside."""
+        try:
+            parent, name = self.parent(path)
+            os.rmdir(name, dir_fd=parent)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise
+            self.set_aside(path, run)
+
+    def lift(self, path: bytes, place: bytes) -> bool:
+        """Move a path of the mirror to ``place`` below ``.lb``; False where there is nothing to move."""
+        try:
+            old_parent, old_name = self.parent(path)
+            new_parent, new_name = self.lb.parent(place)
+            os.rename(old_name, new_name, src_dir_fd=old_parent, dst_dir_fd=new_parent)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def set_down(self, place: bytes, path: bytes, run: int) -> bool:
+        """Move ``place`` below ``.lb`` to a free path of the mirror; False where there is nothing to move.
+
+        What somebody else put at ``path`` is set aside.
+        """
+        for _ in range(2):
+            try:
+                old_parent, old_name = self.lb.parent(place)
+                new_parent, new_name = self.parent(path)
+                _posix.rename_new(old_parent, old_name, new_parent, new_name)
+                return True
+            except FileNotFoundError:
+                return False
+            except FileExistsError:
+                if self.lb_status(place) is None:
+                    return False
+                self.set_aside(path, run)
+        raise TargetError(f"{os.fsdecode(self.path)}/tree/{os.fsdecode(path)} comes back whenever it is moved away")
+
+    def replace(self, place: bytes, path: bytes) -> None:
+        """Move ``place`` below ``.lb`` over a path of the mirror, in one step."""
+        old_parent, old_name = self.lb.parent(place)
+        new_parent, new_name = self.parent(path)
+        os.rename(old_name, new_name, src_dir_fd=old_parent, dst_dir_fd=new_parent)
+
+    def link(self, path: bytes, place: bytes) -> bool:
+        """Give a file of the mirror a second name below ``.lb``; False where the file is not there.
+
+        :raises FileExistsError: when ``place`` is taken.
+        """
+        try:
+            old_parent, old_name = self.parent(path)
+            new_parent, new_name = self.lb.parent(place)
+            os.link(old_name, new_name, src_dir_fd=old_parent, dst_dir_fd=new_parent, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def set_aside(self, path: bytes, run: int) -> None:
+        """Move something that lb did not put into the mirror to ``.lb/strays``."""
+        folder = b"strays/%d" % run
+        self.make_folders(folder)
+        with Root(os.path.join(self.path, LB, folder)) as strays:
+            number = len(os.listdir(strays.fd))
+            name = b"%d-%s" % (number, path.rpartition(b"/")[2][:200])
+            old_parent, old_name = self.parent(path)
+            os.rename(old_name, name, src_dir_fd=old_parent, dst_dir_fd=strays.fd)
+        _log.warning("set aside what was not put there by lb: tree/%s is now .lb/%s/%s",
+                     os.fsdecode(path), os.fsdecode(folder), os.fsdecode(name))  # fmt: skip
+
+    @contextlib.contextmanager
+    def handle(self, path: bytes) -> Iterator[int]:
+        """A descriptor (``O_PATH``) of an object of the mirror itself, for its attributes."""
+        parent, name = self.parent(path) if path else (self.tree.fd, b".")
+        fd = os.open(name, os.O_PATH | os.O_NOFOLLOW, dir_fd=parent)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+
+def _status(parent_of: object, path: bytes) -> os.stat_result | None:
+    try:
+        parent, name = parent_of(path)  # type: ignore[operator]
+        return os.stat(name, dir_fd=parent, follow_symlinks=False)
+    except (FileNotFoundError, NotADirectoryError):
+        return None

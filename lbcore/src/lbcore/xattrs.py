@@ -1,0 +1,78 @@
+"""Extended attributes and POSIX ACLs: read from the source, set on the target.
+
+An ACL is the extended attribute ``system.posix_acl_access`` or ``…_default`` (acl(5)); it is kept in its binary form.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Mapping
+
+PREFIX = "xattr:"
+"""What the key of an extended attribute begins with among an object's extras."""
+
+_UNSUPPORTED = (errno.EOPNOTSUPP, errno.ENOSYS)
+
+
+def kept(name: str) -> bool:
+    """Whether an attribute is backed up: not what the kernel derives, signs or labels for itself."""
+    if name.startswith(("user.", "trusted.")):
+        return not name.startswith(("trusted.overlay.", "trusted.lov", "trusted.link", "trusted.lma"))
+    return name in ("security.capability", "system.posix_acl_access", "system.posix_acl_default")
+
+
+def read(path: bytes) -> dict[str, bytes]:
+    """The attributes of ``path`` itself (no link is followed), by their key among the extras.
+
+    :raises OSError: when one is there and cannot be read.
+    """
+    try:
+        names = os.listxattr(path, follow_symlinks=False)
+    except OSError as error:
+        if error.errno in _UNSUPPORTED:
+            return {}
+        raise
+    found = {}
+    for name in names:
+        if kept(name):
+            try:
+                found[PREFIX + name] = os.getxattr(path, name, follow_symlinks=False)
+            except OSError as error:
+                if error.errno != errno.ENODATA:  # removed meanwhile
+                    raise
+    return found
+
+
+def write(path: bytes, extras: Mapping[str, bytes]) -> list[str]:
+    """Make the attributes of ``path`` what ``extras`` says; returns the names the filesystem would not take.
+
+    ``path`` may be ``/proc/self/fd/N``: links are followed, so that it reaches the open object.
+
+    :raises OSError: for anything but a lack of support or of privilege.
+    """
+    wanted = {key[len(PREFIX) :]: value for key, value in extras.items() if key.startswith(PREFIX)}
+    refused = []
+    try:
+        present = [name for name in os.listxattr(path) if kept(name)]
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
+        return sorted(wanted)
+    for name in present:
+        if name not in wanted:
+            _try(lambda name=name: os.removexattr(path, name))  # type: ignore[misc]
+    for name, value in wanted.items():
+        if not _try(lambda name=name, value=value: os.setxattr(path, name, value)):  # type: ignore[misc]
+            refused.append(name)
+    return refused
+
+
+def _try(action: object) -> bool:
+    try:
+        action()  # type: ignore[operator]
+    except OSError as error:
+        if error.errno in (*_UNSUPPORTED, errno.EPERM, errno.EACCES, errno.ENODATA):
+            return False
+        raise
+    return True
