@@ -23,9 +23,7 @@ class Place:
 
     def __init__(self, base: Path) -> None:
         self.base = base
-        self.source, self.tree, self.folder = (
-            os.fsencode(base / name) for name in ("source", "tree", "folder")
-        )
+        self.source, self.tree, self.folder = (os.fsencode(base / name) for name in ("source", "tree", "folder"))
         self.outside = os.fsencode(base / "outside")
         for path in (self.source, self.tree, self.outside):
             os.mkdir(path)
@@ -44,16 +42,12 @@ class Place:
         with Root(self.source) as root:
             fields = _posix.look(root.fd, path)
         basis = path if os.path.lexists(self.tree + b"/" + path) else None
-        return TransferItem(
-            obj=obj, path=path, id=fields[0], attributes=Attributes(*fields[1:9]), basis=basis
-        )
+        return TransferItem(obj=obj, path=path, id=fields[0], attributes=Attributes(*fields[1:9]), basis=basis)
 
     def items(self, *paths: bytes) -> list[TransferItem]:
         return [self.item(path, obj) for obj, path in enumerate(paths, 1)]
 
-    def start(
-        self, items: Sequence[TransferItem], *, stable: bool = False, **options: Any
-    ) -> Iterator[Delivery]:
+    def start(self, items: Sequence[TransferItem], *, stable: bool = False, **options: Any) -> Iterator[Delivery]:
         transfer = RsyncTransfer(RsyncOptions(**options))
         return transfer.deliver(View(root=self.source, stable=stable), items, self.folder, self.tree)
 

@@ -28,9 +28,7 @@ def test_an_escaped_name_is_decoded_exactly(printed: bytes, name: bytes) -> None
 
 def test_a_line_is_digest_size_bytes_and_name() -> None:
     line = b"lb " + DIGEST + b" 10 45 a name\\#012 with 3 4 5"
-    assert parse_line(line) == Sent(
-        path=b"a name\n with 3 4 5", digest=bytes.fromhex(DIGEST.decode()), sent_bytes=45
-    )
+    assert parse_line(line) == Sent(path=b"a name\n with 3 4 5", digest=bytes.fromhex(DIGEST.decode()), sent_bytes=45)
 
 
 @pytest.mark.parametrize(

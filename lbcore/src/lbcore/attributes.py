@@ -37,10 +37,9 @@ def set_attributes(fd: int, wish: Wish, *, privileged: bool) -> list[str]:
         refused.append("owner")
         mode &= ~(stat.S_ISUID | stat.S_ISGID)  # these bits are the owner's, who is not here
     # The order matters: a change of owner clears set-uid bits and capabilities, an ACL changes the mode.
-    if not stat.S_ISLNK(wish.mode):
-        refused += xattrs.write(path, wish.extras)
-        if stat.S_IMODE(os.fstat(fd).st_mode) != mode:
-            os.chmod(path, mode)
+    refused += xattrs.write(path, wish.extras)
+    if not stat.S_ISLNK(wish.mode) and stat.S_IMODE(os.fstat(fd).st_mode) != mode:
+        os.chmod(path, mode)
     if now.st_mtime_ns != wish.mtime_ns:
         os.utime(path, ns=(wish.mtime_ns, wish.mtime_ns))
     return refused

@@ -12,9 +12,21 @@ from lbcore.beneath import Root, check_name
 from lbcore.catalog.catalog import Catalog
 from lbcore.catalog.objects import ROOT, Row
 from lbcore.catalog.steps import What
-from lbcore.model import Attributes, Entry, Hint, HintFlag, Listing, ObjectId, Observation, Seen, Unreadable, View
+from lbcore.model import (
+    Attributes,
+    Entry,
+    Hint,
+    HintFlag,
+    Listing,
+    ObjectId,
+    Observation,
+    Seen,
+    Unreadable,
+    View,
+)
 
 _BUFFER_ROWS = 5_000
+_NEW_FILE = What.NEW | What.DATA
 
 
 class Comparison:
@@ -88,12 +100,32 @@ class Comparison:
         objects = self._catalog.objects
         children = {} if self._empty or listing.part else objects.children(parent)
         complete = True
-        for entry in listing.entries:
+        for entry in self._take_plain(parent, listing) if self._empty else listing.entries:
             row = objects.child(parent, entry.name) if listing.part else children.pop(entry.name, None)
             complete &= self._see_entry(parent, listing.path, entry, row)
         self._lose_missing(parent, listing, children)
         if listing.fingerprint is not None and complete and listing.last:
             self._catalog.listings.see(parent, listing.fingerprint)
+
+    def _take_plain(self, parent: int, listing: Listing) -> list[Entry]:
+        """The first backup, where it is fast: plain files with one name. Returns the other entries."""
+        others = []
+        for entry in listing.entries or ():
+            name, object_id, now, _, has_xattrs = entry
+            if has_xattrs or now.nlink != 1 or not stat.S_ISREG(now.mode) or now.ctime_ns >= self._racy_since_ns:
+                others.append(entry)
+                continue
+            check_name(name)
+            obj = self._next
+            self._next += 1
+            mode, uid, gid, _, size, mtime_ns, ctime_ns, rdev = now
+            self._steps.append(
+                (obj, object_id, mode, uid, gid, size, mtime_ns, ctime_ns, rdev, 0, None, None, None, None, _NEW_FILE)
+            )
+            self._names.append((parent, name, obj))
+        if len(self._names) >= _BUFFER_ROWS:
+            self.flush()
+        return others
 
     def _lose_missing(self, parent: int, listing: Listing, children: dict[bytes, Row]) -> None:
         """Names that the catalog has and the listing has not; a directory in parts is judged at its end."""

@@ -24,7 +24,8 @@ class StageFinished:
     job: str
     run: int
     stage: str
-    """One of ``collect``, ``observe``, ``plan``, ``lift``, ``place``, ``content``, ``attributes``, ``verify``, ``commit``."""
+    """``settle``, ``collect``, ``observe``, ``plan``, ``lift``, ``place``, ``content``, ``attributes``, ``verify`` or
+    ``commit``."""
     seconds: float
     counts: Mapping[str, int]
 

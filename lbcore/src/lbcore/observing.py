@@ -78,7 +78,9 @@ class Observing:
             self._prove(root)
             with catalog.database.transaction():
                 comparison.compare_hinted()
-                close_over_gone(catalog, None if detector.complete else lambda ids: self._ask(comparison, detector, ids))
+                close_over_gone(
+                    catalog, None if detector.complete else lambda ids: self._ask(comparison, detector, ids)
+                )
                 Order(catalog).settle()
                 catalog.listings.drop_planned()
                 catalog.runs.update(self._run, view_from_ns=started_ns, view_to_ns=time.time_ns())

@@ -106,10 +106,8 @@ class JobRun:
         outcome = Outcome(job=self._job.name, run=0, state="failed", exit_code=1, seconds=0)
         try:
             source.look_at_root(self._job.source)
-            with contextlib.closing(Target(self._job.target)) as target, locked(_lock_path(target)):
-                with contextlib.closing(self._open_catalog()) as catalog:
-                    epoch.check(catalog, target)
-                    self._run_locked(catalog, target, outcome)
+            with self._opened() as (catalog, target):
+                self._run_locked(catalog, target, outcome)
         except PausedError as error:
             outcome.state, outcome.exit_code, outcome.message = "paused", error.exit_code, str(error)
         except BrakeError as error:
@@ -122,10 +120,15 @@ class JobRun:
         outcome.seconds = time.monotonic() - started
         return outcome
 
-    def _open_catalog(self) -> Catalog:
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[tuple[Catalog, Target]]:
+        """Target and catalog, locked, and proved to belong together."""
         path = catalog_path(self._job)
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        return Catalog.open(path)
+        with contextlib.closing(Target(self._job.target)) as target, locked(os.path.join(target.path, LB, b"lock")):
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with contextlib.closing(Catalog.open(path)) as catalog:
+                epoch.check(catalog, target)
+                yield catalog, target
 
     def _run_locked(self, catalog: Catalog, target: Target, outcome: Outcome) -> None:
         root, _ = source.look_at_root(self._job.source)
@@ -177,9 +180,7 @@ class JobRun:
                 values |= {"state": "braked", "removals": brake.removals_planned(catalog)}
             catalog.runs.update(number, **values)
 
-    def _stages(
-        self, catalog: Catalog, target: Target, number: int, opened: Run | None, outcome: Outcome
-    ) -> None:
+    def _stages(self, catalog: Catalog, target: Target, number: int, opened: Run | None, outcome: Outcome) -> None:
         work = Work(
             catalog=catalog,
             target=target,
@@ -189,8 +190,8 @@ class JobRun:
             progress=self._progress,
             pause_requested=self._pause_requested,
         )
-        if opened is not None and opened.state in ("applying", "verifying"):
-            self._settle(work)
+        if opened is not None and opened.state in ("applying", "filling"):
+            self._settle(work, filling=opened.state == "filling")
         if opened is None or opened.state != "verifying":
             self._bring(work)
             with catalog.database.transaction():
@@ -199,12 +200,14 @@ class JobRun:
 
     # -- stages -------------------------------------------------------------------------------------------------
 
-    def _settle(self, work: Work) -> None:
+    def _settle(self, work: Work, *, filling: bool) -> None:
         """Complete what an earlier attempt began and what needs no view: the mirror is as the catalog says again."""
         with self._stage("settle", work):
             lift(work)
             place(work)
-            content.place_delivered(work)
+            if filling:
+                content.undo_new(work)
+                content.place_delivered(work)
             finish_objects(work)
             finish_directories(work)
 
@@ -279,6 +282,8 @@ class JobRun:
             lift(work)
         with self._stage("place", work):
             place(work)
+        with work.catalog.database.transaction():
+            work.catalog.runs.update(work.run, state="filling")
         with self._stage("content", work), content.make_executor(work, self._executor) as pool:
             sources = Sources(
                 view=view,
@@ -350,14 +355,14 @@ class JobRun:
         :raises LbError: as a run would.
         """
         if not os.path.exists(catalog_path(self._job)):
-            with tempfile.TemporaryDirectory(prefix="lb-dry-run-") as folder:
-                with contextlib.closing(Catalog.open(os.path.join(os.fsencode(folder), b"job.db"))) as catalog:
-                    return self._plan_only(catalog, show)
-        with contextlib.closing(Target(self._job.target)) as target, locked(_lock_path(target)):
-            with contextlib.closing(self._open_catalog()) as catalog:
-                epoch.check(catalog, target)
-                source.check_identity(catalog, self._job.source, source.look_at_root(self._job.source)[0])
+            with (
+                tempfile.TemporaryDirectory(prefix="lb-dry-run-") as folder,
+                contextlib.closing(Catalog.open(os.path.join(os.fsencode(folder), b"job.db"))) as catalog,
+            ):
                 return self._plan_only(catalog, show)
+        with self._opened() as (catalog, _):
+            source.check_identity(catalog, self._job.source, source.look_at_root(self._job.source)[0])
+            return self._plan_only(catalog, show)
 
     def _plan_only(self, catalog: Catalog, show: Callable[[Catalog, Step], None]) -> dict[str, int]:
         opened = catalog.runs.open()
@@ -385,10 +390,6 @@ def plan_counts(catalog: Catalog) -> dict[str, int]:
         "objects_changed": plan.count(f"NOT what & {What.NEW | What.GONE:d}"),
         "objects_removed": plan.count(f"what & {What.GONE:d}"),
     }
-
-
-def _lock_path(target: Target) -> bytes:
-    return os.path.join(target.path, LB, b"lock")
 
 
 def _where(error: BaseException) -> str:

@@ -21,7 +21,7 @@ def look_at_root(path: bytes) -> tuple[ObjectId, Attributes]:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
         raise SourceError(
-            f"the source {os.fsdecode(path)} cannot be read: {error.strerror}; is it mounted, and may this user read it?"
+            f"the source {os.fsdecode(path)} cannot be read: {error.strerror}; is it mounted, readable for this user?"
         ) from error
     try:
         fields = _posix.look(fd, b"")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -24,7 +25,7 @@ _PART = 50_000
 _TOGETHER = 16
 """Directories read in one task: a task costs as much as reading a small directory."""
 _TICK_NS = 20_000_000
-"""A time stamp younger than this may be given again to a later change (coarse clocks tick every 1–10 ms)."""
+"""A time stamp younger than this may be given again to a later change (coarse clocks tick every 1 to 10 ms)."""
 _ROUNDS = 5
 """How often a directory that keeps changing is read again before it is left for the next run."""
 
@@ -77,7 +78,10 @@ class Walker:
     def walk(self, path: bytes, directory_id: ObjectId) -> Iterator[Seen]:
         """Yield the listings of ``path`` (relative to the view) and of every directory below it."""
         started_ns = time.time_ns()
-        with ThreadPoolExecutor(self._workers, thread_name_prefix="lb-walk") as pool:
+        with (
+            contextlib.closing(self),
+            ThreadPoolExecutor(self._workers, thread_name_prefix="lb-walk") as pool,
+        ):
             yield from self._pass(pool, [_Directory(path, directory_id, 0)], again=False)
             if self._view.stable:
                 return
@@ -91,6 +95,10 @@ class Walker:
                 yield Unreadable(
                     path=directory.path, reason="kept changing while it was listed", directory=directory.id
                 )
+
+    def close(self) -> None:
+        """Give the space of the walk back."""
+        self._seen.close()
 
     def _pass(
         self, pool: ThreadPoolExecutor, start: list[_Directory], *, again: bool, since_ns: int = 0
@@ -110,7 +118,10 @@ class Walker:
                     for subdirectory, mount in reading.subdirectories:
                         if mount and self._scope.one_filesystem:
                             yield Listing(
-                                directory=subdirectory.id, path=subdirectory.path, entries=[], fingerprint=None
+                                directory=subdirectory.id,
+                                path=subdirectory.path,
+                                entries=[],
+                                fingerprint=None,
                             )
                         elif not since_ns or self._came_since(subdirectory, since_ns):
                             stack.push(tuple(subdirectory))
@@ -121,7 +132,7 @@ class Walker:
             stack.close()
 
     def _take(self, stack: SpillStack) -> list[tuple[_Directory, int | None]]:
-        tasks = []
+        tasks: list[tuple[_Directory, int | None]] = []
         while len(tasks) < _TOGETHER and (item := stack.pop()) is not None:
             directory = _Directory._make(item)
             tasks.append((directory, self._known.fingerprint(directory.id)))
@@ -212,13 +223,15 @@ class Walker:
             yield Unreadable(path=path, reason=os.strerror(error))
         if reading.same:
             yield Listing(
-                directory=directory.id, path=directory.path, entries=None, fingerprint=reading.fingerprint, again=again
+                directory=directory.id,
+                path=directory.path,
+                entries=None,
+                fingerprint=reading.fingerprint,
+                again=again,
             )
             return
         racy_ns = reading.read_ns - self._racy_ns
-        settled = not reading.failed and (
-            self._view.stable or max(reading.newest_ns, reading.ctime_ns) < racy_ns
-        )
+        settled = not reading.failed and (self._view.stable or max(reading.newest_ns, reading.ctime_ns) < racy_ns)
         for part in self._read_parts(directory) if reading.listing is None else [reading.listing]:
             yield Listing(
                 directory=directory.id,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 PREFIX = "xattr:"
 """What the key of an extended attribute begins with among an object's extras."""
@@ -52,7 +52,7 @@ def write(path: bytes, extras: Mapping[str, bytes]) -> list[str]:
     :raises OSError: for anything but a lack of support or of privilege.
     """
     wanted = {key[len(PREFIX) :]: value for key, value in extras.items() if key.startswith(PREFIX)}
-    refused = []
+    refused: list[str] = []
     try:
         present = [name for name in os.listxattr(path) if kept(name)]
     except OSError as error:
@@ -61,16 +61,14 @@ def write(path: bytes, extras: Mapping[str, bytes]) -> list[str]:
         return sorted(wanted)
     for name in present:
         if name not in wanted:
-            _try(lambda name=name: os.removexattr(path, name))  # type: ignore[misc]
-    for name, value in wanted.items():
-        if not _try(lambda name=name, value=value: os.setxattr(path, name, value)):  # type: ignore[misc]
-            refused.append(name)
-    return refused
+            _tolerate(os.removexattr, path, name)
+    return refused + [name for name, value in wanted.items() if not _tolerate(os.setxattr, path, name, value)]
 
 
-def _try(action: object) -> bool:
+def _tolerate(call: Callable[..., None], *arguments: bytes | str) -> bool:
+    """Whether a call went well; False where the filesystem, or this user, cannot have such an attribute."""
     try:
-        action()  # type: ignore[operator]
+        call(*arguments)
     except OSError as error:
         if error.errno in (*_UNSUPPORTED, errno.EPERM, errno.EACCES, errno.ENODATA):
             return False

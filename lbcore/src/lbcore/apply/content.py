@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
 from lbcore.apply import shards
-from lbcore.apply.place import add_name
+from lbcore.apply.place import PASSING, add_name
 from lbcore.apply.work import Work
 from lbcore.catalog.steps import State, Step, What
 from lbcore.model import Attributes, Delivered, HintFlag, NotDelivered, TransferItem, View
@@ -56,15 +56,17 @@ class _File(NamedTuple):
 class _Batch:
     """What has arrived since the last checkpoint."""
 
+    new: list[tuple[_File, bytes, bytes | None]] = field(default_factory=list)
+    """New files with their digest, and the path relative to ``.lb``; None: in place already."""
     arrived: list[tuple[_File, bytes, bytes]] = field(default_factory=list)
-    """With the digest, and the path relative to ``.lb``."""
+    """Files the mirror has already, with the digest and the path of the new content, relative to ``.lb``."""
     failed: list[tuple[_File, NotDelivered]] = field(default_factory=list)
     size_bytes: int = 0
     sent_bytes: int = 0
 
     @property
     def full(self) -> bool:
-        return len(self.arrived) >= _BATCH_FILES or self.size_bytes >= _BATCH_BYTES
+        return len(self.arrived) + len(self.new) >= _BATCH_FILES or self.size_bytes >= _BATCH_BYTES
 
 
 _FEW_FILES = 200
@@ -127,6 +129,7 @@ def deliver(work: Work, sources: Sources) -> None:
             view=sources.view,
             items=items,
             wishes=[work.wish(file.step) for file in files],
+            places=[item.path if item.basis is None else None for item in items],
             lb=os.path.join(work.target.path, LB),
             folder=folder,
             tree=os.path.join(work.target.path, TREE),
@@ -134,7 +137,8 @@ def deliver(work: Work, sources: Sources) -> None:
         )
         return sources.executor.submit(shards.deliver, shard)
 
-    batch, placed = _Batch(), []
+    batch = _Batch()
+    placed: list[Step] = []
     for files, deliveries in _in_parallel(_groups(work, What.DATA, sources), start, sources.workers):
         _collect(work, batch, {file.step.obj: file for file in files}, deliveries)
         work.progress.advance(len(files), sum(file.step.size for file in files))
@@ -147,11 +151,24 @@ def deliver(work: Work, sources: Sources) -> None:
     clear_arrivals(work)
 
 
+def undo_new(work: Work) -> None:
+    """Remove new files that an attempt that was cut short has set in place and not marked: they are brought again."""
+    after = 0
+    work.begin_phase()
+    while steps := work.catalog.plan.content(What.NEW, after, 10_000):
+        after = steps[-1].obj
+        gained = work.catalog.plan.names_of(steps)
+        for step in steps:
+            for parent, name in gained[step.obj] if stat.S_ISREG(step.mode) else ():
+                work.target.unlink(work.path(parent, name))
+    work.checkpoint(lambda: None)
+
+
 def place_delivered(work: Work) -> None:
     """Set in place what an attempt that was cut short has delivered."""
     work.in_batches(
         lambda: work.catalog.plan.delivered(_BATCH_FILES),
-        lambda step: _set_in_place(work, _file(work, step), step.arrived or b""),
+        lambda step: _set_in_place(work, _File(step, work.catalog.names.of(step.obj)), step.arrived or b""),
         lambda steps: _mark_placed(work, steps),
     )
     clear_arrivals(work)
@@ -159,6 +176,10 @@ def place_delivered(work: Work) -> None:
 
 def clear_arrivals(work: Work) -> None:
     """Drop what was delivered without being marked, and the empty folders of what was set in place."""
+    stage = work.target.lb.directory(b"stage")
+    for name in os.listdir(stage):
+        if name.startswith(os.fsdecode(PASSING)):
+            os.unlink(name, dir_fd=stage)
     path = os.path.join(work.target.path, LB, _ARRIVALS)
     with contextlib.suppress(FileNotFoundError):
         shutil.rmtree(path)
@@ -187,11 +208,6 @@ def _groups(work: Work, flag: int, sources: Sources) -> Iterator[list[_File]]:
                 group, size = [], 0
     if group:
         yield group
-
-
-def _file(work: Work, step: Step) -> _File:
-    new = step.what & What.NEW
-    return _File(step, work.catalog.plan.names(step.obj, gained=True) if new else work.catalog.names.of(step.obj))
 
 
 def _in_parallel(
@@ -231,10 +247,14 @@ def _item(work: Work, file: _File) -> TransferItem:
 
 
 def _collect(work: Work, batch: _Batch, files: dict[int, _File], deliveries: shards.Deliveries) -> None:
-    for folder, result in deliveries.results:
+    for folder, placed, result in deliveries.results:
         file = files[result.obj]
         if isinstance(result, Delivered):
-            batch.arrived.append((file, result.digest, folder + b"/" + result.path))
+            path = folder + b"/" + result.path
+            if file.step.what & What.NEW:
+                batch.new.append((file, result.digest, None if placed else path))
+            else:
+                batch.arrived.append((file, result.digest, path))
             batch.size_bytes += file.step.size
             batch.sent_bytes += result.sent_bytes
         else:
@@ -243,10 +263,17 @@ def _collect(work: Work, batch: _Batch, files: dict[int, _File], deliveries: sha
 
 
 def _checkpoint(work: Work, sources: Sources, batch: _Batch, placed: list[Step]) -> list[Step]:
-    """Make the batch durable and mark it, with what was set in place before; then set the batch in place."""
+    """Make the batch durable and mark it, with what was set in place before; then set in place what was there before.
+
+    A new file is marked once it is in place: until then nothing refers to it, and ``undo_new`` may remove it. For a
+    file that is replaced the arrival is marked first, so that a crash while it is replaced needs no view to go on.
+    """
+    for file, _, path in batch.new:
+        _place_new(work, file, path)
 
     def mark() -> None:
         _mark_placed(work, placed)
+        _mark_new(work, batch.new)
         work.catalog.plan.mark_delivered(
             (digest, work.run, path, file.step.obj) for file, digest, path in batch.arrived
         )
@@ -254,7 +281,11 @@ def _checkpoint(work: Work, sources: Sources, batch: _Batch, placed: list[Step])
             _fail(work, sources, file, result)
         work.catalog.runs.add_counts(
             work.run,
-            {"files_copied": len(batch.arrived), "bytes_copied": batch.size_bytes, "bytes_sent": batch.sent_bytes},
+            {
+                "files_copied": len(batch.arrived) + len(batch.new),
+                "bytes_copied": batch.size_bytes,
+                "bytes_sent": batch.sent_bytes,
+            },
         )
 
     work.checkpoint(mark)
@@ -279,9 +310,7 @@ def _set_in_place(work: Work, file: _File, arrived: bytes) -> None:
     """Move arrived content to the file's first name; its other names are linked anew."""
     step = file.step
     first, *others = [work.path(parent, name) for parent, name in file.names]
-    if step.what & What.NEW:
-        work.target.set_down(arrived, first, work.run)
-    elif work.target.lb_status(arrived) is not None:
+    if work.target.lb_status(arrived) is not None:
         before = work.catalog.objects.get(step.obj)
         if before is not None and before.data_run is not None and before.data_run < work.run:
             work.versions.keep_replaced(first, step.obj, before.data_run)
@@ -293,13 +322,25 @@ def _set_in_place(work: Work, file: _File, arrived: bytes) -> None:
         add_name(work, first, path)
 
 
-def _mark_placed(work: Work, steps: list[Step]) -> None:
+def _place_new(work: Work, file: _File, arrived: bytes | None) -> None:
+    """Give a new file its names, unless the shard has done it."""
+    first, *others = [work.path(parent, name) for parent, name in file.names]
+    if arrived is not None:
+        work.target.set_down(arrived, first, work.run)
+    for path in others:
+        add_name(work, first, path)
+
+
+def _mark_new(work: Work, files: list[tuple[_File, bytes, bytes | None]]) -> None:
     catalog = work.catalog
-    new = [step.obj for step in steps if step.what & What.NEW]
-    catalog.plan.set_batch(new)
+    catalog.plan.set_batch((file.step.obj for file, _, _ in files), (digest for _, digest, _ in files))
+    catalog.plan.mark_brought(work.run)
     catalog.names.gain_batch(work.run)
     catalog.objects.add_batch(work.run)
-    catalog.plan.mark_batch(State.DONE)
-    catalog.plan.set_batch(step.obj for step in steps if not step.what & What.NEW)
+
+
+def _mark_placed(work: Work, steps: list[Step]) -> None:
+    catalog = work.catalog
+    catalog.plan.set_batch(step.obj for step in steps)
     catalog.plan.mark_batch(State.DONE)
     catalog.objects.put_batch(work.run)

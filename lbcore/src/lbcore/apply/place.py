@@ -10,6 +10,9 @@ import stat
 from lbcore.apply.work import BATCH_STEPS, Work
 from lbcore.catalog.steps import State, Step, What
 
+PASSING = b"link-"
+"""What a name begins with that a file has in the stage for a moment, before it replaces another name."""
+
 _MAKE_MODE = 0o700
 """Of what is made: its own mode comes with its owner, in the last phase."""
 
@@ -84,7 +87,7 @@ def add_name(work: Work, held: bytes, path: bytes) -> None:
     present = target.status(path)
     if present is not None and (present.st_ino, present.st_dev) == (there.st_ino, there.st_dev):
         return
-    passing = b"stage/link-%d" % there.st_ino
+    passing = b"stage/" + PASSING + b"%d" % there.st_ino
     passing_parent, passing_name = target.lb.parent(passing)
     with contextlib.suppress(FileNotFoundError):
         os.unlink(passing_name, dir_fd=passing_parent)

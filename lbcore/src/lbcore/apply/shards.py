@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import xxhash
 
+from lbcore import _posix
 from lbcore.attributes import Wish, set_attributes
 from lbcore.beneath import Root
 from lbcore.model import Delivered, Delivery, NotDelivered, TransferItem, View
@@ -27,6 +28,8 @@ class DeliverShard:
     items: Sequence[TransferItem]
     wishes: Sequence[Wish]
     """The attributes of each item."""
+    places: Sequence[bytes | None]
+    """Where each item goes in the mirror when it is new; None for one that is there already."""
     lb: bytes
     """Absolute path of the job's ``.lb``."""
     folder: bytes
@@ -40,19 +43,20 @@ class DeliverShard:
 class Deliveries:
     """What became of a shard."""
 
-    results: Sequence[tuple[bytes, Delivery]]
-    """With the folder, relative to ``lb``, that the delivered path is relative to."""
+    results: Sequence[tuple[bytes, bool, Delivery]]
+    """With the folder, relative to ``lb``, that the delivered path is relative to; True: it is in its place already."""
     refused: dict[str, int]
     """How often an attribute of this name was not taken by the target."""
 
 
 def deliver(shard: DeliverShard) -> Deliveries:
-    """Bring the content, then give each file its attributes while nobody else can see it.
+    """Bring the content; give each file its attributes while nobody else can see it; set new files in place.
 
     :raises TargetError, OSError: when the target fails.
     """
-    results: list[tuple[bytes, Delivery]] = []
+    results: list[tuple[bytes, bool, Delivery]] = []
     refused: dict[str, int] = {}
+    places = {item.obj: place for item, place in zip(shard.items, shard.places, strict=True)}
     wishes = {item.obj: wish for item, wish in zip(shard.items, shard.wishes, strict=True)}
     waiting = list(shard.items)
     os.mkdir(os.path.join(shard.lb, shard.folder), 0o700)
@@ -64,18 +68,34 @@ def deliver(shard: DeliverShard) -> Deliveries:
         waiting = [item for item in waiting if item.obj not in accepted]
         folder = b"%s/%d" % (shard.folder, number)
         os.mkdir(os.path.join(shard.lb, folder), 0o700)
-        with Root(os.path.join(shard.lb, folder)) as root:
+        with Root(os.path.join(shard.lb, folder)) as root, Root(shard.tree) as tree:
             for result in transfer.deliver(shard.view, taken, root.path, shard.tree):
                 if result.obj not in accepted:
                     continue
                 accepted.remove(result.obj)
-                if isinstance(result, Delivered):
-                    _dress(root, result, wishes[result.obj], shard.privileged, refused)
-                results.append((folder, result))
-        results += [(folder, NotDelivered(obj=obj, reason="the transfer said nothing about it")) for obj in accepted]
-    reason = "no configured transfer takes it; add \"copy\" to the job's transfers"
-    results += [(shard.folder, NotDelivered(obj=item.obj, reason=reason)) for item in waiting]
+                wish, place = wishes[result.obj], places[result.obj]
+                done = isinstance(result, Delivered) and place and _place(root, result.path, wish, tree, place)
+                if isinstance(result, Delivered) and not done:
+                    _dress(root, result, wish, shard.privileged, refused)
+                results.append((folder, bool(done), result))
+        results += [
+            (folder, False, NotDelivered(obj=obj, reason="the transfer said nothing about it")) for obj in accepted
+        ]
+    reason = 'no configured transfer takes it; add "copy" to the job\'s transfers'
+    results += [(shard.folder, False, NotDelivered(obj=item.obj, reason=reason)) for item in waiting]
     return Deliveries(results=results, refused=refused)
+
+
+def _place(root: Root, path: bytes, wish: Wish, tree: Root, place: bytes) -> bool:
+    """The short way of a new file without extended attributes to a free name; False where it takes the long one."""
+    if wish.extras:
+        return False
+    try:
+        stage_fd, name = root.parent(path)
+        tree_fd, base = tree.parent(place)
+    except OSError:
+        return False
+    return _posix.dress_and_place(stage_fd, name, tree_fd, base, wish.mode, wish.uid, wish.gid, wish.mtime_ns) == 0
 
 
 def _dress(root: Root, result: Delivered, wish: Wish, privileged: bool, refused: dict[str, int]) -> None:

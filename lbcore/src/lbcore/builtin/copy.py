@@ -9,14 +9,24 @@ from collections.abc import Iterator, Sequence
 
 import xxhash
 
+from lbcore import _posix
 from lbcore.beneath import Root
 from lbcore.errors import TargetError
 from lbcore.model import Delivered, Delivery, TransferItem, View
 from lbcore.reading import ChangedError, check_unchanged, failure, open_unchanged
 
 _BLOCK_BYTES = 1 << 20
+_HOLE_BYTES = 16 << 10
 _FICLONE = 0x40049409  # ioctl_ficlone(2)
-_NO_CLONE = (errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ETXTBSY, errno.EPERM, errno.ENOSYS)
+_NO_CLONE = (
+    errno.EOPNOTSUPP,
+    errno.EXDEV,
+    errno.EINVAL,
+    errno.ENOTTY,
+    errno.ETXTBSY,
+    errno.EPERM,
+    errno.ENOSYS,
+)
 
 
 class Copy:
@@ -26,9 +36,7 @@ class Copy:
         """Always."""
         return True
 
-    def deliver(
-        self, view: View, items: Sequence[TransferItem], folder: bytes, tree: bytes
-    ) -> Iterator[Delivery]:
+    def deliver(self, view: View, items: Sequence[TransferItem], folder: bytes, tree: bytes) -> Iterator[Delivery]:
         """Copy each file to ``folder``, under its number."""
         with Root(view.root) as source, Root(folder) as target:
             for item in items:
@@ -37,6 +45,27 @@ class Copy:
 
 def _copy(source: Root, item: TransferItem, target: Root) -> Delivery:
     name = b"%d" % item.obj
+    now = item.attributes
+    if now.size <= _BLOCK_BYTES:
+        try:
+            directory, base = source.parent(item.path)
+        except OSError as error:
+            return failure(item, error)
+        outcome, code, content = _posix.copy_small(
+            directory, base, target.fd, name, now.size, now.mtime_ns, now.ctime_ns
+        )
+        if outcome == _posix.COPY_DONE:
+            digest = xxhash.xxh3_128_digest(content)
+            return Delivered(obj=item.obj, path=name, digest=digest, sent_bytes=now.size)
+        if outcome == _posix.COPY_TARGET_FAILED:
+            raise _target_error(OSError(code, os.strerror(code)))
+        if outcome != _posix.COPY_SPARSE:
+            return failure(item, OSError(code, os.strerror(code)) if code else ChangedError())
+    return _copy_large(source, item, target, name)
+
+
+def _copy_large(source: Root, item: TransferItem, target: Root, name: bytes) -> Delivery:
+    """A file that is shared, or copied part by part around its holes."""
     try:
         incoming = open_unchanged(source, item)
     except (ChangedError, OSError) as error:
@@ -44,7 +73,7 @@ def _copy(source: Root, item: TransferItem, target: Root) -> Delivery:
     try:
         outgoing = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=target.fd)
         try:
-            cloned = item.attributes.size > _BLOCK_BYTES and _clone(incoming, outgoing)
+            cloned = _clone(incoming, outgoing)
             digest = _pump(incoming, None if cloned else outgoing, item)
             check_unchanged(incoming, item)
         finally:
@@ -81,13 +110,6 @@ def _pump(incoming: int, outgoing: int | None, item: TransferItem) -> bytes:
     :raises ChangedError: when there is more or less than was observed.
     """
     size = item.attributes.size
-    if size <= _BLOCK_BYTES:
-        block = _read(incoming, size + 1, 0)
-        if len(block) != size:
-            raise ChangedError
-        if outgoing is not None:
-            _write(outgoing, block, 0)
-        return xxhash.xxh3_128_digest(block)
     state = xxhash.xxh3_128()
     at = 0
     for start, end in _data(incoming, size):
@@ -105,6 +127,11 @@ def _pump(incoming: int, outgoing: int | None, item: TransferItem) -> bytes:
     if outgoing is not None:
         os.ftruncate(outgoing, size)
     return state.digest()
+
+
+def _has_holes(fd: int, size: int) -> bool:
+    """Whether it is worth to look for holes: a small one saves nothing."""
+    return size > _HOLE_BYTES and os.fstat(fd).st_blocks * 512 < size - _HOLE_BYTES
 
 
 def _data(fd: int, size: int) -> Iterator[tuple[int, int]]:
@@ -145,6 +172,10 @@ def _write(fd: int, block: bytes, at: int) -> None:
         try:
             written = os.pwrite(fd, view, at)
         except OSError as error:
-            raise TargetError(f"the target cannot be written: {error.strerror}; free space there and run again") from error
+            raise _target_error(error) from error
         view = view[written:]
         at += written
+
+
+def _target_error(error: OSError) -> TargetError:
+    return TargetError(f"the target cannot be written: {error.strerror}; mend that (is it full?) and run again")

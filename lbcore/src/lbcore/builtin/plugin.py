@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 
 from lbcore import hookimpl
-from lbcore.builtin import local
 from lbcore.builtin.attributes import Attributes
 from lbcore.builtin.checksum import Checksum
 from lbcore.builtin.copy import Copy
@@ -36,7 +36,9 @@ def lb_register_snapshotters() -> Iterable[SnapshotterPlugin]:
 def lb_register_detectors() -> Iterable[DetectorPlugin]:
     """``scan``."""
     yield DetectorPlugin(
-        name="scan", summary="lists every directory, looks closer where one changed", create=lambda options: Scan()
+        name="scan",
+        summary="lists every directory, looks closer where one changed",
+        create=lambda options: Scan(),
     )
 
 
@@ -44,7 +46,9 @@ def lb_register_detectors() -> Iterable[DetectorPlugin]:
 def lb_register_transfers() -> Iterable[TransferPlugin]:
     """``copy``."""
     yield TransferPlugin(
-        name="copy", summary="copies within this host: reflinks where it can, holes kept", create=lambda options: Copy()
+        name="copy",
+        summary="copies within this host: reflinks where it can, holes kept",
+        create=lambda options: Copy(),
     )
 
 
@@ -65,7 +69,7 @@ def lb_register_verifiers() -> Iterable[VerifierPlugin]:
 def lb_register_executors() -> Iterable[ExecutorPlugin]:
     """``local``."""
     yield ExecutorPlugin(
-        name="local", summary="processes of this host", create=lambda options, workers: local.create(workers)
+        name="local", summary="threads of this process", create=lambda options, workers: ThreadPoolExecutor(workers)
     )
 
 

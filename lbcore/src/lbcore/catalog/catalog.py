@@ -43,7 +43,7 @@ class Catalog:
         database = Database(path, read_only=read_only)
         meta = Meta(database)
         seed = meta.get("seed")
-        if seed is None:
+        if seed is None and not read_only:
             seed = secrets.randbits(62)
             with database.transaction():
                 meta.put("seed", seed)
@@ -55,7 +55,7 @@ class Catalog:
             objects=Objects(database),
             names=Names(database),
             extras=Extras(database),
-            listings=Listings(database, seed),
+            listings=Listings(database, seed or 0),
             plan=Plan(database),
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import urllib.parse
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -24,6 +25,7 @@ class Database:
         :raises CatalogError: when it is damaged, newer than this program, or cannot be opened.
         """
         self.path = path
+        self.read_only = read_only
         try:
             self._connection = self._connect(path, read_only)
             self._check_version(read_only)
@@ -39,10 +41,17 @@ class Database:
         if read_only:
             # Not mode=ro: a WAL that a crash left behind must be recovered by whoever opens first.
             os.stat(path)
-        connection = sqlite3.connect(text, isolation_level=None, timeout=30, check_same_thread=False)
-        connection.execute("PRAGMA journal_mode = WAL")
+        frozen = read_only and not os.access(os.path.dirname(path) or b".", os.W_OK)
+        if frozen:
+            _check_no_journal(path)
+            # SQLite cannot make the files beside the database that it shares a WAL by; here nobody can write anyway.
+            text = f"file:{urllib.parse.quote(path)}?immutable=1"
+        connection = sqlite3.connect(text, isolation_level=None, timeout=30, check_same_thread=False, uri=frozen)
+        if not frozen:
+            connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA temp_store = FILE")
+        connection.execute("PRAGMA wal_autocheckpoint = 8192")  # pages: 32 MiB, so that bulk work is not held up
         connection.execute("PRAGMA cache_size = -32768")  # 32 MiB, whatever the number of files
         if read_only:
             connection.execute("PRAGMA query_only = ON")
@@ -55,7 +64,12 @@ class Database:
                 f"the catalog {os.fsdecode(self.path)} was written by a newer lb (format {version}, "
                 f"this one knows up to {len(MIGRATIONS)}); use that version or a later one"
             )
-        if version < len(MIGRATIONS) and not read_only:
+        if version < len(MIGRATIONS):
+            if read_only:
+                raise CatalogError(
+                    f"the catalog {os.fsdecode(self.path)} was written by an older lb, or its first run was cut short "
+                    f"(format {version}, this lb reads {len(MIGRATIONS)}); 'lb run' brings it up to date"
+                )
             self._migrate(version)
 
     def _migrate(self, version: int) -> None:
@@ -160,6 +174,20 @@ class Database:
     def close(self) -> None:
         """Close the connection; the WAL is folded into the database."""
         self._connection.close()
+
+
+def _check_no_journal(path: bytes) -> None:
+    """A database that cannot be written beside must be complete in itself.
+
+    :raises CatalogError: when a part of it still lies in its WAL.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        if os.stat(path + b"-wal").st_size:
+            name = os.fsdecode(path)
+            raise CatalogError(
+                f"the catalog {name} cannot be read where nothing can be written, since a part of it lies in "
+                f"{name}-wal; copy both to a folder on a writable disk and set state_dir to that folder"
+            )
 
 
 def _statements(script: str) -> Iterator[str]:

@@ -33,9 +33,7 @@ class Extras:
         digest = hashlib.blake2b(data, digest_size=16).digest()
         row: int | None = self._database.value("SELECT extras FROM extras WHERE digest = ?", (digest,))
         if row is None:
-            row = self._database.execute(
-                "INSERT INTO extras (digest, data) VALUES (?, ?)", (digest, data)
-            ).lastrowid
+            row = self._database.execute("INSERT INTO extras (digest, data) VALUES (?, ?)", (digest, data)).lastrowid
         return row
 
     def get(self, number: int | None) -> dict[str, bytes]:

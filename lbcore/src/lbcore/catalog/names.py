@@ -44,9 +44,7 @@ class Names:
 
     def child(self, parent: int, name: bytes) -> int | None:
         """The object that has this name now, or None."""
-        value: int | None = self._database.value(
-            "SELECT obj FROM name WHERE parent = ? AND name = ?", (parent, name)
-        )
+        value: int | None = self._database.value("SELECT obj FROM name WHERE parent = ? AND name = ?", (parent, name))
         return value
 
     def children_at(self, parent: int, run: int) -> Iterator[tuple[bytes, int]]:
@@ -63,22 +61,22 @@ class Names:
 
     def lose_batch(self, run: int) -> None:
         """The names that the steps of the batch lose are gone."""
-        lost = "FROM name n JOIN step_name s ON s.gained = 0 AND s.parent = n.parent AND s.name = n.name "
-        batch = "JOIN batch ON batch.obj = n.obj AND s.obj = n.obj"
+        lost = "FROM batch b CROSS JOIN step_name s ON s.obj = b.obj AND s.gained = 0 "
+        names = "CROSS JOIN name n ON n.parent = s.parent AND n.name = s.name AND n.obj = s.obj"
         self._database.execute(
-            f"INSERT INTO name_past SELECT n.parent, n.name, n.obj, n.first_run, ?1 - 1 {lost}{batch} "
+            f"INSERT INTO name_past SELECT n.parent, n.name, n.obj, n.first_run, ?1 - 1 {lost}{names} "
             "WHERE n.first_run < ?1",
             (run,),
         )
-        self._database.execute(
-            f"DELETE FROM name WHERE (parent, name) IN (SELECT n.parent, n.name {lost}{batch})"
-        )
+        # One by one: for a list of pairs SQLite would look through all names of each parent.
+        rows = self._database.execute(f"SELECT n.parent, n.name {lost}{names}").fetchall()
+        self._database.execute_many("DELETE FROM name WHERE parent = ? AND name = ?", rows)
 
     def gain_batch(self, run: int) -> None:
         """The names that the steps of the batch gain are there."""
         self._database.execute(
             "INSERT OR REPLACE INTO name SELECT s.parent, s.name, s.obj, ? "
-            "FROM batch JOIN step_name s USING (obj) WHERE s.gained = 1",
+            "FROM batch b CROSS JOIN step_name s ON s.obj = b.obj AND s.gained = 1",
             (run,),
         )
 

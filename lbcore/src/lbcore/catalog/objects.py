@@ -40,7 +40,10 @@ _AT = (
 
 
 class Objects:
-    """Look up objects; enter the effects of a batch (table ``batch``, see ``steps``)."""
+    """Look up objects; enter the effects of a batch (table ``batch``, see ``steps``).
+
+    CROSS JOIN keeps SQLite from reading a whole table to find the few rows of a batch.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -110,8 +113,8 @@ class Objects:
         columns = ", ".join(f"s.{column}" for column in OBJECT_COLUMNS.split(", "))
         before = columns.replace("s.", "o.")
         self._database.execute(
-            "DELETE FROM batch WHERE obj IN (SELECT obj FROM batch JOIN step s USING (obj) "
-            f"JOIN object o USING (obj) WHERE ({columns}) IS ({before}))"
+            "DELETE FROM batch WHERE obj IN (SELECT b.obj FROM batch b CROSS JOIN step s ON s.obj = b.obj "
+            f"CROSS JOIN object o ON o.obj = b.obj WHERE ({columns}) IS ({before}))"
         )
         self._close_batch(run)
         self.add_batch(run)
@@ -120,7 +123,7 @@ class Objects:
         """The objects of the batch, which were not there before, are as their steps say."""
         columns = ", ".join(f"s.{column}" for column in OBJECT_COLUMNS.split(", "))
         self._database.execute(
-            f"INSERT OR REPLACE INTO object SELECT s.obj, {columns}, ? FROM step s JOIN batch USING (obj)",
+            f"INSERT OR REPLACE INTO object SELECT s.obj, {columns}, ? FROM batch b CROSS JOIN step s ON s.obj = b.obj",
             (run,),
         )
 
@@ -134,7 +137,7 @@ class Objects:
         columns = ", ".join(f"o.{column}" for column in OBJECT_COLUMNS.split(", "))
         self._database.execute(
             f"INSERT INTO object_past SELECT o.obj, {columns}, o.first_run, ?1 - 1 "
-            "FROM object o JOIN batch USING (obj) WHERE o.first_run < ?1",
+            "FROM batch b CROSS JOIN object o ON o.obj = b.obj WHERE o.first_run < ?1",
             (run,),
         )
 
@@ -153,4 +156,3 @@ class Objects:
         """The largest number ever given to an object."""
         parts = [f"SELECT max(obj) AS obj FROM {table}" for table in ("object", "object_past", "step")]
         return int(self._database.value(f"SELECT max(obj) FROM ({' UNION ALL '.join(parts)})") or 0)
-

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from lbcore.catalog.database import Database
 
-OPEN_STATES = ("observing", "applying", "verifying")
+OPEN_STATES = ("observing", "applying", "filling", "verifying")
 """A run in one of these goes on with the next ``lb run``."""
 
 
@@ -17,7 +17,8 @@ class Run(NamedTuple):
 
     run: int
     state: str
-    """``observing``, ``applying``, ``verifying``; ``committed``; ``braked`` (planned anew by the next run)."""
+    """``observing``, ``applying`` (names), ``filling`` (content, attributes), ``verifying``; ``committed``;
+    ``braked`` (planned anew by the next run)."""
     scan: int
     resumed: int
     """How often it went on after an interruption."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-OBJECT_COLUMNS = (
-    "id, mode, uid, gid, size, mtime_ns, ctime_ns, rdev, mount, link_target, extras, digest, data_run"
-)
+OBJECT_COLUMNS = "id, mode, uid, gid, size, mtime_ns, ctime_ns, rdev, mount, link_target, extras, digest, data_run"
 """What is known of an object, the same in ``object``, ``object_past`` and ``step``, in this order."""
 
 _OBJECT = """

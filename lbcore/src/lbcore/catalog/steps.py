@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -65,7 +66,8 @@ class Plan:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        database.execute("CREATE TEMP TABLE IF NOT EXISTS batch (obj INTEGER PRIMARY KEY)")
+        if not database.read_only:
+            database.execute("CREATE TEMP TABLE IF NOT EXISTS batch (obj INTEGER PRIMARY KEY, digest BLOB)")
 
     def clear(self) -> None:
         """Drop the plan (what it did already is in the catalog)."""
@@ -133,7 +135,8 @@ class Plan:
     def lose_children(self, directory: int) -> list[int]:
         """Every name in a directory is lost with it; returns the objects that had them."""
         self._database.execute(
-            "INSERT OR IGNORE INTO step_name SELECT parent, name, obj, 0 FROM name WHERE parent = ?", (directory,)
+            "INSERT OR IGNORE INTO step_name SELECT parent, name, obj, 0 FROM name WHERE parent = ?",
+            (directory,),
         )
         sql = "SELECT DISTINCT obj FROM name WHERE parent = ?"
         return [obj for (obj,) in self._database.execute(sql, (directory,))]
@@ -162,9 +165,7 @@ class Plan:
 
     def to_place(self, rows: int) -> list[Step]:
         """The next objects that get names (but new files, whose content comes first), shallowest first."""
-        return self._select(
-            f"depth IS NOT NULL AND state < {State.PLACED:d} ORDER BY depth, obj LIMIT ?", rows
-        )
+        return self._select(f"depth IS NOT NULL AND state < {State.PLACED:d} ORDER BY depth, obj LIMIT ?", rows)
 
     def names_of(self, steps: Sequence[Step]) -> dict[int, list[tuple[int, bytes]]]:
         """The names that each of some steps (sorted by object) gains, in one query."""
@@ -192,8 +193,7 @@ class Plan:
     def to_finish(self, after: int, rows: int) -> list[Step]:
         """The next steps that only need their attributes set; directories are not among them."""
         return self._select(
-            f"state < {State.DELIVERED:d} AND (mode & {0o170000:d}) != {0o040000:d} AND obj > ? "
-            "ORDER BY obj LIMIT ?",
+            f"state < {State.DELIVERED:d} AND (mode & {0o170000:d}) != {0o040000:d} AND obj > ? ORDER BY obj LIMIT ?",
             after,
             rows,
         )
@@ -207,23 +207,35 @@ class Plan:
     def _select(self, condition: str, *values: Any) -> list[Step]:
         return [Step._make(row) for row in self._database.execute(f"SELECT * FROM step WHERE {condition}", values)]
 
-    def set_batch(self, objects: Iterable[int]) -> None:
-        """Name the objects that the next effects are about."""
+    def set_batch(self, objects: Iterable[int], digests: Iterable[bytes] | None = None) -> None:
+        """Name the objects that the next effects are about, with the digests of content that was brought.
+
+        One statement for all of them: it runs without the interpreter's lock, while the workers go on.
+        """
+        digest = "NULL" if digests is None else "substr(?2, 16 * key + 1, 16)"
+        values = [json.dumps(list(objects)), *([] if digests is None else [b"".join(digests)])]
         self._database.execute("DELETE FROM batch")
-        self._database.execute_many("INSERT OR IGNORE INTO batch VALUES (?)", ((obj,) for obj in objects))
+        self._database.execute(
+            f"INSERT OR IGNORE INTO batch (obj, digest) SELECT value, {digest} FROM json_each(?1)", values
+        )
 
     def mark_batch(self, state: int) -> None:
         """Set the state of the batch's steps."""
-        self._database.execute(
-            "UPDATE step SET state = ? WHERE obj IN (SELECT obj FROM batch)", (state,)
-        )
+        self._database.execute("UPDATE step SET state = ? WHERE obj IN (SELECT obj FROM batch)", (state,))
 
     def mark_delivered(self, rows: Iterable[tuple[bytes, int, bytes, int]]) -> None:
         """Content has arrived: rows of (digest, run, path in the stage, obj)."""
         self._database.execute_many(
-            f"UPDATE step SET digest = ?, data_run = ?, arrived = ?, state = {State.DELIVERED:d} "
-            "WHERE obj = ?",
+            f"UPDATE step SET digest = ?, data_run = ?, arrived = ?, state = {State.DELIVERED:d} WHERE obj = ?",
             rows,
+        )
+
+    def mark_brought(self, run: int) -> None:
+        """The new files of the batch are in place."""
+        self._database.execute(
+            f"UPDATE step SET data_run = ?, state = {State.DONE:d}, "
+            "digest = (SELECT b.digest FROM batch b WHERE b.obj = step.obj) WHERE obj IN (SELECT obj FROM batch)",
+            (run,),
         )
 
     def mark_same(self, objects: Iterable[int]) -> None:
@@ -301,4 +313,3 @@ class Plan:
     def clear_written(self) -> None:
         """All directories have their attributes again."""
         self._database.execute("DELETE FROM written_directory")
-

@@ -107,9 +107,7 @@ def _stdout_is_closed() -> bool:
     return closed
 
 
-@click.group(
-    name="lb", cls=MainGroup, table=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]}
-)
+@click.group(name="lb", cls=MainGroup, table=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("-c", "--config", "config_file", metavar="FILE", help="Configuration file.")
 @click.option("--disable", metavar="NAME", multiple=True, help="Do not load this plugin (repeatable).")
 @click.option("--debug", is_flag=True, help="Show where an error came from.")

@@ -38,7 +38,4 @@ def columns(rows: Iterable[Sequence[str]]) -> list[str]:
     """Lines in which each column but the last is as wide as its widest cell."""
     table = [list(row) for row in rows]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in table
-    ]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]

@@ -44,9 +44,7 @@ def job_ends(section: Mapping[str, Any], where: str) -> Ends:
     for key in ("source", "target"):
         if key not in section:
             raise UsageError(f'{where}.{key}: missing; add {key} = "/absolute/path"')
-    keys = build(
-        JobKeys, {key: section[key] for key in ("source", "target", "state_dir") if key in section}, where
-    )
+    keys = build(JobKeys, {key: section[key] for key in ("source", "target", "state_dir") if key in section}, where)
     state_dir = keys.state_dir
     return Ends(
         source=_parsed(parse_path, keys.source, f"{where}.source"),
@@ -123,9 +121,7 @@ def _check_keys(section: Mapping[str, Any], things: Mapping[str, str], where: st
             raise UsageError(f"{where}.{key}: expected a section with options of '{key}', {found(value)}")
 
 
-def _check_sections(
-    section: Mapping[str, Any], job: JobConfig, things: Mapping[str, str], where: str
-) -> None:
+def _check_sections(section: Mapping[str, Any], job: JobConfig, things: Mapping[str, str], where: str) -> None:
     """Every table belongs to a thing that the job uses, and has only options that it knows."""
     known: dict[str, tuple[str, ...]] = {}
     for chosen in job.chosen():

@@ -130,8 +130,6 @@ def to_plain(job: JobConfig) -> dict[str, Any]:
             if option.init
         }
         if options:
-            lists = {
-                key: list(value) if isinstance(value, tuple) else value for key, value in options.items()
-            }
+            lists = {key: list(value) if isinstance(value, tuple) else value for key, value in options.items()}
             plain.setdefault(chosen.name, {}).update(lists)
     return plain

@@ -43,9 +43,7 @@ class MaxDelete:
         """
         match = _LIMIT.fullmatch(str(value).strip())
         if match is None:
-            raise UsageError(
-                f"expected a number of objects, a share as '25%', or '25% and 1000', not {value!r}"
-            )
+            raise UsageError(f"expected a number of objects, a share as '25%', or '25% and 1000', not {value!r}")
         if match["share"] and float(match["share"]) > 100:
             raise UsageError(f"a share is at most 100%, not {value!r}")
         count = match["both"] or match["count"]

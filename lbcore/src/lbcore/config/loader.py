@@ -106,9 +106,7 @@ def job_sections(tables: Mapping[str, Any], path: str) -> dict[str, dict[str, An
     """
     for key in tables:
         if key != "job":
-            raise UsageError(
-                f"{path}: {key}: unknown key; {suggestion(key, ['job'])}; jobs are sections [job.NAME]"
-            )
+            raise UsageError(f"{path}: {key}: unknown key; {suggestion(key, ['job'])}; jobs are sections [job.NAME]")
     sections = tables.get("job", {})
     if not isinstance(sections, dict):
         raise UsageError(f"{path}: job: expected sections [job.NAME], {found(sections)}")

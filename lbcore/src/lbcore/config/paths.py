@@ -76,13 +76,9 @@ def check_own(ends: Ends) -> None:
     if is_inside(ends.source, ends.target):
         raise UsageError(f"source: {source} is inside the target {target}; choose a target elsewhere")
     if state_dir is not None and is_inside(state_dir, ends.source):
-        raise UsageError(
-            f"state_dir: {_show(state_dir)} is inside the source {source}; choose another folder"
-        )
+        raise UsageError(f"state_dir: {_show(state_dir)} is inside the source {source}; choose another folder")
     if state_dir is not None and is_inside(state_dir, ends.target + b"/tree"):
-        raise UsageError(
-            f"state_dir: {_show(state_dir)} is inside the mirror {target}/tree; choose another folder"
-        )
+        raise UsageError(f"state_dir: {_show(state_dir)} is inside the mirror {target}/tree; choose another folder")
 
 
 def check_apart(ends: Ends, other: Ends, other_job: str) -> None:

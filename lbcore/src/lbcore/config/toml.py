@@ -33,14 +33,11 @@ def job_text(name: str, values: Mapping[str, Any]) -> str:
     sections = {key: value for key, value in values.items() if isinstance(value, dict)}
     head = f"job.{toml_key(name)}"
     text = _section(head, {key: value for key, value in values.items() if key not in sections})
-    return text + "".join(
-        "\n" + _section(f"{head}.{toml_key(key)}", value) for key, value in sections.items()
-    )
+    return text + "".join("\n" + _section(f"{head}.{toml_key(key)}", value) for key, value in sections.items())
 
 
 def _section(head: str, values: Mapping[str, Any]) -> str:
     lines = [
-        f"# {key} is not set" if value is None else f"{key} = {toml_value(value)}"
-        for key, value in values.items()
+        f"# {key} is not set" if value is None else f"{key} = {toml_value(value)}" for key, value in values.items()
     ]
     return "\n".join([f"[{head}]", *lines, ""])

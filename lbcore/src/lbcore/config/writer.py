@@ -44,9 +44,7 @@ def add_job(path: str, name: str, source: str, target: str, plugins: Plugins) ->
     except OSError as exc:
         raise UsageError(f"{path}: cannot be read: {exc.strerror}") from exc
     if present is not None and name in job_sections(parse_toml(present, path), path):
-        raise UsageError(
-            f"{path}: job '{name}' is already there; choose another name with --job, or edit the file"
-        )
+        raise UsageError(f"{path}: job '{name}' is already there; choose another name with --job, or edit the file")
     section = job_section(name, source, target)
     if present is None:
         added = HEAD + section
@@ -65,9 +63,7 @@ def _check_utf8(text: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError as exc:
-        raise UsageError(
-            f"{text!r} is not UTF-8: a TOML file cannot hold it; use a link with another name"
-        ) from exc
+        raise UsageError(f"{text!r} is not UTF-8: a TOML file cannot hold it; use a link with another name") from exc
 
 
 def _write(path: str, content: bytes, *, new: bool) -> None:

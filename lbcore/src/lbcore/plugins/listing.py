@@ -84,6 +84,4 @@ def missing_error(
     guess = f"did you mean '{close[0]}'? " if close else ""
     others = ", ".join(f"'{plugin.name}' ({error})" for plugin, error in broken)
     tail = f"; plugins that failed to load: {others}" if others else ""
-    return UsageError(
-        f"no plugin provides a {kind} '{name}'; {guess}known: {', '.join(known) or 'none'}{tail}"
-    )
+    return UsageError(f"no plugin provides a {kind} '{name}'; {guess}known: {', '.join(known) or 'none'}{tail}")

@@ -80,9 +80,7 @@ class Transfer(Protocol):
     def accepts(self, item: TransferItem) -> bool:
         """Whether this transfer takes the file; the job's transfers are asked in their order."""
 
-    def deliver(
-        self, view: View, items: Sequence[TransferItem], folder: bytes, tree: bytes
-    ) -> Iterator[Delivery]:
+    def deliver(self, view: View, items: Sequence[TransferItem], folder: bytes, tree: bytes) -> Iterator[Delivery]:
         """Write each item's content below ``folder`` and yield one result per item.
 
         ``folder`` is an existing, empty, private folder on the target's filesystem (absolute path);

@@ -12,9 +12,7 @@ _SCRUBBED = ("RSYNC_", "LC_", "CVSIGNORE", "LANG", "POSIXLY_CORRECT")
 """Beginnings of names of variables that would change what rsync does or prints."""
 
 
-def command(
-    options: RsyncOptions, *, root: bytes, folder: bytes, tree: bytes, deltas: bool
-) -> tuple[bytes, ...]:
+def command(options: RsyncOptions, *, root: bytes, folder: bytes, tree: bytes, deltas: bool) -> tuple[bytes, ...]:
     """The argument vector; names come on standard input, each ended by a zero byte.
 
     ``root`` is the view, ``folder`` the destination, ``tree`` the mirror; all are absolute paths. ``deltas``:
@@ -27,8 +25,8 @@ def command(
         # Equal size and time do not prove equal content: nothing is skipped. It also keeps --copy-dest from
         # taking the mirror's file for the new one: that is only where blocks are taken from.
         b"--ignore-times",
-        # Directories come into being as the receiver needs them, with its own umask, not with the source's
-        # mode, in which nothing could be written.
+        # Only files are sent: the receiver makes directories as it needs them, and a link that has taken the
+        # place of a directory is not sent as one.
         b"--no-implied-dirs",
         b"--no-dirs",
         # Without --perms a file with a basis gets the basis' mode, set-uid bit included.
@@ -36,7 +34,6 @@ def command(
         b"--chmod=F600,D700",
         b"--sparse",
         # A digest without salt, so that the one of the line is the content's (rsyncd.conf(5), %C).
-        b"--checksum-choice=xxh128",
         b"--out-format=" + FORMAT,
         b"--outbuf=L",
         # With it each line is escaped in one piece, and only where it must be. Without it rsync converts
@@ -44,7 +41,6 @@ def command(
         b"--8-bit-output",
         # One process writes to standard error, so that lines are not mixed.
         b"--stderr=client",
-        b"--timeout=%d" % options.timeout_seconds,
     ]
     if options.whole_file is not None:
         arguments.append(b"--whole-file" if options.whole_file else b"--no-whole-file")

@@ -80,8 +80,6 @@ class Messages:
         self._last: deque[str] = deque(maxlen=_LAST_LINES)
         self.target: str | None = None
         """The first message that says that the target cannot be written."""
-        self.stuck: set[bytes] = set()
-        """Files that rsync was still waiting to open when it was stopped."""
 
     def add(self, line: bytes) -> None:
         """Take note of a line of standard error."""
@@ -101,8 +99,6 @@ class Messages:
             name = path[len(self._root) :]
             if name in self._names:
                 self._reasons.setdefault(name, reason or "vanished before it was read")
-                if number == errno.EINTR:
-                    self.stuck.add(name)
         elif (path + b"/").startswith(self._folder):
             if number and number not in _FILE_ERRORS:
                 self.target = self.target or text

@@ -29,9 +29,7 @@ class Lines:
 class Rsync:
     """A running rsync, to be used in ``with``: leaving it kills what still runs."""
 
-    def __init__(
-        self, arguments: Sequence[bytes], environment: Mapping[bytes, bytes], names: Iterable[bytes]
-    ) -> None:
+    def __init__(self, arguments: Sequence[bytes], environment: Mapping[bytes, bytes], names: Iterable[bytes]) -> None:
         """Start it; ``names`` go to its standard input, each ended by a zero byte.
 
         :raises UsageError: when there is no such program, or it cannot be started.
@@ -112,6 +110,11 @@ class Rsync:
             self._selector.unregister(fd)
             assert self._process.stdin
             self._process.stdin.close()
+
+    @property
+    def pid(self) -> int:
+        """The number of the process, and of its group."""
+        return self._process.pid
 
     def finish(self) -> int:
         """Wait for the end; the exit status, or the negative number of the signal that killed it."""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from lb_rsync.command import command, environment
 from lb_rsync.options import RsyncOptions
 from lb_rsync.output import Messages, Sent, parse_line
 from lb_rsync.process import Rsync
-from lb_rsync.status import TIMEOUT, check_status
+from lb_rsync.stall import Stall
+from lb_rsync.status import check_status
 from lb_rsync.watch import Watch
 from lbcore.beneath import Root
 from lbcore.errors import SourceError, TargetError
@@ -37,9 +38,7 @@ class RsyncTransfer:
         """All but files whose path is too long for rsync."""
         return len(item.path) <= _LONGEST_PATH and item.path.count(b"/") < _DEEPEST_PATH
 
-    def deliver(
-        self, view: View, items: Sequence[TransferItem], folder: bytes, tree: bytes
-    ) -> Iterator[Delivery]:
+    def deliver(self, view: View, items: Sequence[TransferItem], folder: bytes, tree: bytes) -> Iterator[Delivery]:
         """Write each item's content below ``folder`` under the path it has in the view.
 
         :raises TargetError: when ``folder`` cannot be written.
@@ -60,7 +59,7 @@ class RsyncTransfer:
                 watch = Watch(source, stable=view.stable)
                 batch = _Batch(watch, target)
                 yield from batch.admit(items)
-                if batch.waiting:
+                while batch.waiting:
                     yield from self._run(view, batch, folder, tree)
 
     def _run(self, view: View, batch: _Batch, folder: bytes, tree: bytes) -> Iterator[Delivery]:
@@ -71,6 +70,7 @@ class RsyncTransfer:
         # "./": a name that begins with '#' or ';' would be taken for a comment.
         given = (b"./" + name for name in names)
         with Rsync(arguments, environment(os.environb), given) as rsync:
+            stall = Stall(rsync.pid, self.options.timeout_seconds)
             while (lines := rsync.read(_ROUND_SECONDS)) is not None:
                 for line in lines.errors:
                     messages.add(line)
@@ -79,11 +79,28 @@ class RsyncTransfer:
                 yield from batch.arrived(_MISSES)
                 if messages.target is not None:
                     raise TargetError(f"{os.fsdecode(folder)}: {messages.target}")
+                if stall.reached():
+                    yield from self._stalled(view, batch)
+                    return
             status = rsync.finish()
         yield from batch.arrived(len(names))
-        if status != TIMEOUT or not batch.replaced(messages.stuck):
-            check_status(status, messages, view.root, folder, self.options.timeout_seconds)
+        check_status(status, messages, folder)
         yield from batch.failed(messages)
+
+    def _stalled(self, view: View, batch: _Batch) -> Iterator[Delivery]:
+        """Go on without the files whose place something else has taken, if that is why rsync waits.
+
+        It waits for ever at a pipe: whoever puts one there must not stop the backup of all others.
+
+        :raises SourceError: when it waits for another reason.
+        """
+        replaced = list(batch.replaced())
+        if not replaced:
+            raise SourceError(
+                f"{os.fsdecode(view.root)}: rsync moved no data for {self.options.timeout_seconds} seconds "
+                "(timeout_seconds); look whether the source or the target hangs"
+            )
+        yield from replaced
 
 
 class _Batch:
@@ -153,17 +170,20 @@ class _Batch:
             return NotDelivered(obj=item.obj, reason=f"{size} bytes arrived of {item.attributes.size}")
         return Delivered(obj=item.obj, path=item.path, digest=sent.digest, sent_bytes=sent.sent_bytes)
 
-    def replaced(self, paths: Iterable[bytes]) -> bool:
-        """Whether something else has taken the place of one of these files.
-
-        A pipe there makes rsync wait until its timeout: its owner must not stop the backup of all others.
-        """
+    def replaced(self) -> Iterator[NotDelivered]:
+        """The results for files that are gone, or not what they were; only the others go on waiting."""
         self._watch.look_again()
-        return any(path in self.waiting and self._watch.problem(self.waiting[path]) for path in paths)
+        self._sent.clear()
+        for item in tuple(self.waiting.values()):
+            problem = self._watch.problem(item)
+            if problem is not None:
+                del self.waiting[item.path]
+                yield problem
 
     def failed(self, messages: Messages) -> Iterator[NotDelivered]:
         """The results for what rsync did not bring."""
         self._watch.look_again()
-        for item in self.waiting.values():
+        while self.waiting:
+            item = self.waiting.popitem()[1]
             reason = messages.reason(item.path) or "rsync gave no result for it"
             yield self._watch.problem(item) or NotDelivered(obj=item.obj, reason=reason)

@@ -1,0 +1,199 @@
+"""Make one object in the destination: under a temporary name first, so that its name only ever shows it complete."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import stat
+
+from lbcore import _posix
+from lbcore.attributes import Wish, set_attributes
+from lbcore.beneath import Root, check_name
+from lbcore.catalog.objects import Row
+from lbcore.copying import copy_content
+from lbcore.held import Held
+
+_NO_LINKS = (errno.EMLINK, errno.EPERM, errno.EXDEV, errno.EOPNOTSUPP, errno.ENOSYS)
+_NO_RENAME_FLAGS = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
+_DAMAGED = b".lb-damaged"
+
+
+class DamagedError(Exception):
+    """The backup does not hold the content that it should."""
+
+
+class Writer:
+    """Writes below one folder and nowhere else: no symbolic link is followed. Existing files are left unless told."""
+
+    def __init__(self, destination: Root, held: Held, *, overwrite: bool) -> None:
+        self._root = destination
+        self._held = held
+        self._overwrite = overwrite
+        self._passing = b".lb-restore-" + secrets.token_hex(8).encode()
+        self._privileged = os.geteuid() == 0
+        self.refused: dict[str, int] = {}
+        """How often an attribute of this name could not be set."""
+
+    def file(self, row: Row, wish: Wish, path: bytes) -> int:
+        """A regular file with its content, proved by its digest; returns its size.
+
+        :raises DamagedError: when the backup has no such content; what it has is kept beside, as NAME.lb-damaged.
+        """
+        parent, name = self._root.parent(path)
+        wrong = False
+        for incoming in self._held.contents(row):
+            if wrong:
+                self._drop(parent)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+            outgoing = os.open(self._passing, flags, 0o600, dir_fd=parent)
+            try:
+                size, digest = copy_content(incoming, outgoing)
+                if row.digest is None or digest == row.digest:
+                    self._dress(outgoing, wish)
+                    self._show(parent, name)
+                    return size
+                wrong = True
+            except BaseException:
+                self._drop(parent)
+                raise
+            finally:
+                os.close(outgoing)
+        if not wrong:
+            raise DamagedError("its content is missing in the backup")
+        raise DamagedError(self._keep_damaged(parent, name))
+
+    def _keep_damaged(self, parent: int, name: bytes) -> str:
+        beside = name[: 255 - len(_DAMAGED)] + _DAMAGED
+        said = "its content in the backup is damaged; it was not restored"
+        try:
+            _rename_new(parent, self._passing, beside)
+        except OSError:
+            self._drop(parent)
+            return said
+        return f"{said}, what there is was written to {os.fsdecode(beside)}"
+
+    def special(self, row: Row, wish: Wish, path: bytes) -> bool:
+        """A symbolic link, pipe, socket or device; False where this user may not make one."""
+        parent, name = self._root.parent(path)
+        if stat.S_ISLNK(row.mode):
+            os.symlink(row.link_target or b"", self._passing, dir_fd=parent)
+        else:
+            try:
+                os.mknod(self._passing, stat.S_IFMT(row.mode) | 0o600, row.rdev, dir_fd=parent)
+            except PermissionError:
+                self._refuse("device")
+                return False
+        try:
+            self._dress_at(parent, self._passing, wish)
+            self._show(parent, name)
+        except BaseException:
+            self._drop(parent)
+            raise
+        return True
+
+    def link(self, held: bytes, path: bytes) -> bool:
+        """Another name of the file restored at ``held``; False where the filesystem allows none."""
+        old_parent, old_name = self._root.parent(held)
+        # Its descriptor must outlive the next look-up, which may close the directory.
+        old_parent = os.dup(old_parent)
+        try:
+            parent, name = self._root.parent(path)
+            os.link(old_name, self._passing, src_dir_fd=old_parent, dst_dir_fd=parent, follow_symlinks=False)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            self._refuse("hard link")
+            return False
+        finally:
+            os.close(old_parent)
+        try:
+            self._show(parent, name)
+        finally:
+            self._drop(parent)  # rename(2) of a name over another of the same file leaves both
+        return True
+
+    def directory(self, path: bytes) -> None:
+        """A directory to write in; it gets its attributes at the end.
+
+        :raises FileExistsError: when something else is there.
+        """
+        if path:
+            parent, name = self._root.parent(path)
+            try:
+                os.mkdir(name, 0o700, dir_fd=parent)
+                return
+            except FileExistsError:
+                if not stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
+                    if not self._overwrite:
+                        raise
+                    os.unlink(name, dir_fd=parent)
+                    os.mkdir(name, 0o700, dir_fd=parent)
+                    return
+        if not self._privileged:
+            self._unlock(path)
+
+    def _unlock(self, path: bytes) -> None:
+        """A directory that is there may be one that even its owner cannot write in."""
+        fd = self._root.open(path, os.O_PATH | os.O_DIRECTORY)
+        try:
+            mode = stat.S_IMODE(os.fstat(fd).st_mode)
+            if mode & 0o700 != 0o700:
+                with contextlib.suppress(PermissionError):
+                    os.chmod(b"/proc/self/fd/%d" % fd, mode | 0o700)
+        finally:
+            os.close(fd)
+
+    def finish_directory(self, wish: Wish, path: bytes) -> None:
+        """Give a directory its attributes; nothing is written in it any more."""
+        if path:
+            parent, name = self._root.parent(path)
+            self._dress_at(parent, name, wish)
+        else:
+            self._dress_at(self._root.fd, b".", wish)
+
+    def _dress_at(self, parent: int, name: bytes, wish: Wish) -> None:
+        fd = os.open(name, os.O_PATH | os.O_NOFOLLOW, dir_fd=parent)
+        try:
+            if stat.S_IFMT(os.fstat(fd).st_mode) != stat.S_IFMT(wish.mode):
+                raise FileExistsError(errno.EEXIST, "replaced by something else meanwhile")
+            self._dress(fd, wish)
+        finally:
+            os.close(fd)
+
+    def _dress(self, fd: int, wish: Wish) -> None:
+        # Not as privileged: even root may not give files away on some filesystems, and that is no reason to stop.
+        for name in set_attributes(fd, wish, privileged=False):
+            self._refuse(name)
+
+    def _refuse(self, name: str) -> None:
+        self.refused[name] = self.refused.get(name, 0) + 1
+
+    def _show(self, parent: int, name: bytes) -> None:
+        """The object is complete: let it have its name."""
+        check_name(name)
+        if self._overwrite:
+            os.rename(self._passing, name, src_dir_fd=parent, dst_dir_fd=parent)
+        else:
+            _rename_new(parent, self._passing, name)
+
+    def _drop(self, parent: int) -> None:
+        with contextlib.suppress(OSError):
+            os.unlink(self._passing, dir_fd=parent)
+
+
+def _rename_new(parent: int, old: bytes, new: bytes) -> None:
+    """Rename within a directory, never over something.
+
+    :raises FileExistsError: when ``new`` is there.
+    """
+    try:
+        _posix.rename_new(parent, old, parent, new)
+    except OSError as error:
+        if error.errno not in _NO_RENAME_FLAGS:
+            raise
+        with contextlib.suppress(FileNotFoundError):  # a filesystem that cannot promise it, such as NFS
+            os.stat(new, dir_fd=parent, follow_symlinks=False)
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), new) from error
+        os.rename(old, new, src_dir_fd=parent, dst_dir_fd=parent)
