@@ -34,20 +34,12 @@ def options() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("--files", type=int, default=200_000, help="files of the tree (default: %(default)s)")
-    parser.add_argument(
-        "--dirs", type=int, default=2_000, help="directories they lie in (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--changes", type=int, default=100, help="files changed each time (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--rounds", type=int, default=5, help="measurements of each kind (default: %(default)s)"
-    )
+    parser.add_argument("--dirs", type=int, default=2_000, help="directories they lie in (default: %(default)s)")
+    parser.add_argument("--changes", type=int, default=100, help="files changed each time (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="measurements of each kind (default: %(default)s)")
     parser.add_argument("--scratch", help="an existing folder to work below (default: $TMPDIR)")
     parser.add_argument("--only", action="append", choices=BENCHMARKS, help="only this one; may be repeated")
-    parser.add_argument(
-        "--quick", action="store_true", help="small numbers: shows that it works, proves nothing"
-    )
+    parser.add_argument("--quick", action="store_true", help="small numbers: shows that it works, proves nothing")
     parser.add_argument(
         "--document",
         help="file whose tables are replaced (default: docs/performance.md; none with --quick)",

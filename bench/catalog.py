@@ -2,33 +2,85 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import shutil
 import time
+from typing import Any
 
-from bench.measure import NotMeasured
+import xxhash
+
 from bench.report import Result, say
 from bench.workspace import Workspace
+from lbcore import runfile
+from lbcore.catalog.catalog import Catalog
+from lbcore.catalog.database import BATCH_ROWS
+from lbcore.catalog.steps import What
+from lbcore.target import Target
 
 COMMITS = 5
 
 
 def fill(path: str, objects: int) -> None:
-    """Enter ``objects`` synthetic objects into a new catalog at ``path``, as a first run does.
-
-    To be written with ``lbcore.catalog``: the rows of a first run with digests and names, the indexes,
-    the commit.
-    """
-    raise NotMeasured(f"bench/catalog.py does not fill a catalog yet ({path}, {objects:,} objects)")
+    """Enter ``objects`` synthetic objects into a new catalog at ``path``, as a first run does."""
+    with contextlib.closing(Catalog.open(os.fsencode(path))) as catalog:
+        with catalog.database.transaction():
+            run = catalog.runs.begin(time.time_ns())
+        catalog.begin_first_load()
+        for start in range(0, objects, BATCH_ROWS):
+            numbers = range(start + 1, min(objects, start + BATCH_ROWS) + 1)
+            with catalog.database.transaction():
+                catalog.plan.add((obj, *_columns(obj, 0), What.NEW | What.DATA) for obj in numbers)
+                catalog.plan.gain_names(_name(obj) for obj in numbers)
+            with catalog.database.transaction():
+                catalog.plan.set_batch(numbers, (_digest(obj, 0) for obj in numbers))
+                catalog.plan.mark_brought(run)
+                catalog.names.gain_batch(run)
+                catalog.objects.add_batch(run)
+        catalog.end_first_load()
+        _commit(catalog, path, run)
 
 
 def commit_changes(path: str, objects: int, changes: int, run: int) -> None:
-    """Commit run number ``run``, in which ``changes`` of the ``objects`` changed, as ``lb run`` does.
+    """Commit run number ``run``, in which ``changes`` of the ``objects``, far apart, changed, as ``lb run`` does."""
+    with contextlib.closing(Catalog.open(os.fsencode(path))) as catalog:
+        with catalog.database.transaction():
+            begun = catalog.runs.begin(time.time_ns())
+        assert begun == run
+        numbers = range(1 + run % (objects // changes), objects + 1, objects // changes)
+        with catalog.database.transaction():
+            for obj in numbers:
+                catalog.plan.put((obj, *_columns(obj, run), What.ATTRIBUTES | What.DATA))
+        with catalog.database.transaction():
+            catalog.plan.set_batch(numbers, (_digest(obj, run) for obj in numbers))
+            catalog.plan.mark_brought(run)
+            catalog.objects.put_batch(run)
+        _commit(catalog, path, run)
 
-    To be written with ``lbcore.catalog``: steps in id order, closed rows, the run's file of row changes.
-    """
-    raise NotMeasured(f"bench/catalog.py does not commit yet ({path}, {objects:,}, {changes:,}, run {run})")
+
+def _columns(obj: int, run: int) -> tuple[Any, ...]:
+    """A file of which nothing but its times depends on the run; see ``schema.OBJECT_COLUMNS``."""
+    time_ns = 1_700_000_000_000_000_000 + obj + run
+    object_id = obj.to_bytes(8, "big") + xxhash.xxh3_64_digest(b"%d" % obj)
+    return object_id, 0o100644, 1000, 1000, obj % 100_000, time_ns, time_ns, 0, 0, None, None, None, None
+
+
+def _name(obj: int) -> tuple[int, bytes, int]:
+    """A hundred files a directory."""
+    return obj // 100 + 1, b"file-%08d.dat" % obj, obj
+
+
+def _digest(obj: int, run: int) -> bytes:
+    return xxhash.xxh3_128_digest(b"%d %d" % (obj, run))
+
+
+def _commit(catalog: Catalog, path: str, run: int) -> None:
+    with contextlib.closing(Target(os.fsencode(path) + b".target")) as target:
+        runfile.write(catalog, target, run)
+    with catalog.database.transaction():
+        catalog.plan.clear()
+        catalog.runs.update(run, state="committed", finished_ns=time.time_ns())
 
 
 def synthetic_catalog(workspace: Workspace) -> Result:

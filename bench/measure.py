@@ -51,9 +51,7 @@ def run(*commands: Sequence[str], environment: Mapping[str, str], sample_memory:
     for argv in commands:
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             started = time.perf_counter()
-            process = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=dict(environment)
-            )
+            process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=dict(environment))
             sampler = _Sampler(process.pid) if sample_memory else None
             _, status, usage = os.wait4(process.pid, 0)
             seconds += time.perf_counter() - started
@@ -65,9 +63,7 @@ def run(*commands: Sequence[str], environment: Mapping[str, str], sample_memory:
             if process.returncode:
                 err.seek(0)
                 tail = err.read().decode("utf-8", "replace")[-2000:]
-                raise BenchError(
-                    f"{' '.join(argv)} ended with status {process.returncode}:\n{tail}{output[-2000:]}"
-                )
+                raise BenchError(f"{' '.join(argv)} ended with status {process.returncode}:\n{tail}{output[-2000:]}")
         cpu += usage.ru_utime + usage.ru_stime
         peak = max(peak, usage.ru_maxrss * 1024)
     return Sample(seconds=seconds, cpu_seconds=cpu, peak_bytes=peak, tree_peak_bytes=tree_peak, output=output)

@@ -32,9 +32,7 @@ def help_time(workspace: Workspace) -> Result:
         own = samples[" ".join(command)]
         label = " ".join((os.path.basename(command[0]), *command[1:]))
         if command is lb:
-            verdict = (
-                f"goal < {LIMIT_SECONDS * 1000:.0f} ms: {'met' if middle(own) < LIMIT_SECONDS else 'MISSED'}"
-            )
+            verdict = f"goal < {LIMIT_SECONDS * 1000:.0f} ms: {'met' if middle(own) < LIMIT_SECONDS else 'MISSED'}"
         else:
             verdict = ""
         rows.append((label, f"{middle(own) * 1000:.0f}", spread(own), verdict))

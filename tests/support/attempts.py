@@ -89,6 +89,9 @@ class Source:
             file.seek(2 << 20)
             file.write(b"island" * 1000)
         os.setxattr(at / "plain", "user.kept", b"value")
+        write(at / "closed" / "shut" / "file", "in folders that their owner may not write in\n")
+        (at / "closed" / "shut").chmod(0o500)
+        (at / "closed").chmod(0o500)
 
     def go_on(self) -> None:
         """What the second run finds: it leaves versions."""
@@ -145,6 +148,10 @@ class Source:
         write(at / "becomes-plain", "was a link\n")
         (at / "symlink").unlink()
         os.symlink("elsewhere", at / "symlink")
+        (at / "closed" / "shut").chmod(0o700)
+        write(at / "closed" / "shut" / "file", "not the same any more\n")
+        write(at / "closed" / "shut" / "new", "another\n")
+        (at / "closed" / "shut").chmod(0o500)
         (at / "fifo").chmod(0o600)
         (at / "x").chmod(0o711)
         os.setxattr(at / "plain", "user.kept", b"another")
@@ -222,6 +229,11 @@ class Backup:
 
     def drop(self) -> None:
         """It went well: give the space back."""
+        if not PRIVILEGED:
+            # Without privileges nothing can be removed from a folder that its owner may not write in.
+            for path, folders, _ in os.walk(self.folder):
+                for name in folders:
+                    (Path(path) / name).chmod(0o700)
         shutil.rmtree(self.folder)
 
     def runs(self) -> list[tuple[int, str]]:

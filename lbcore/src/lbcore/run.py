@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
@@ -21,7 +20,7 @@ from lbcore.apply.place import place
 from lbcore.apply.work import Work
 from lbcore.catalog.catalog import Catalog
 from lbcore.catalog.runs import Run
-from lbcore.catalog.steps import Step, What
+from lbcore.catalog.steps import State, What
 from lbcore.config.job import JobConfig
 from lbcore.config.limits import MaxDelete
 from lbcore.errors import (
@@ -79,6 +78,27 @@ def catalog_path(job: JobConfig) -> bytes:
     return os.path.join(job.state_dir or os.path.join(job.target, LB), b"job.db")
 
 
+@contextlib.contextmanager
+def opened(job: JobConfig) -> Iterator[tuple[Catalog, Target]]:
+    """Target and catalog of a job, locked, and proved to belong together.
+
+    :raises TargetError, LockedError, CatalogError: when they cannot be used.
+    """
+    path = catalog_path(job)
+    with contextlib.closing(Target(job.target)) as target, locked(os.path.join(target.path, LB, b"lock")):
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with contextlib.closing(Catalog.open(path)) as catalog:
+            epoch.check(catalog, target)
+            yield catalog, target
+
+
+def scanner(plugins: Plugins) -> Detector:
+    """The detector that every job can fall back to."""
+    scan = plugins.detectors()["scan"]
+    detector: Detector = scan.create(scan.config())
+    return detector
+
+
 class JobRun:
     """Runs one job once. Use: ``JobRun(...).run()``."""
 
@@ -106,7 +126,7 @@ class JobRun:
         outcome = Outcome(job=self._job.name, run=0, state="failed", exit_code=1, seconds=0)
         try:
             source.look_at_root(self._job.source)
-            with self._opened() as (catalog, target):
+            with opened(self._job) as (catalog, target):
                 self._run_locked(catalog, target, outcome)
         except PausedError as error:
             outcome.state, outcome.exit_code, outcome.message = "paused", error.exit_code, str(error)
@@ -119,16 +139,6 @@ class JobRun:
             outcome.message = f"{_where(error)}; the run stopped there, nothing is lost: 'lb run' goes on with it"
         outcome.seconds = time.monotonic() - started
         return outcome
-
-    @contextlib.contextmanager
-    def _opened(self) -> Iterator[tuple[Catalog, Target]]:
-        """Target and catalog, locked, and proved to belong together."""
-        path = catalog_path(self._job)
-        with contextlib.closing(Target(self._job.target)) as target, locked(os.path.join(target.path, LB, b"lock")):
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-            with contextlib.closing(Catalog.open(path)) as catalog:
-                epoch.check(catalog, target)
-                yield catalog, target
 
     def _run_locked(self, catalog: Catalog, target: Target, outcome: Outcome) -> None:
         root, _ = source.look_at_root(self._job.source)
@@ -191,6 +201,7 @@ class JobRun:
             pause_requested=self._pause_requested,
         )
         if opened is not None and opened.state in ("applying", "filling"):
+            catalog.end_first_load()
             self._settle(work, filling=opened.state == "filling")
         if opened is None or opened.state != "verifying":
             self._bring(work)
@@ -210,6 +221,15 @@ class JobRun:
                 content.place_delivered(work)
             finish_objects(work)
             finish_directories(work)
+            self._forget_undone(work.catalog, work.run)
+
+    @staticmethod
+    def _forget_undone(catalog: Catalog, run: int) -> None:
+        """What the plan announced and nobody did is planned anew, and counted then."""
+        planned, done = plan_counts(catalog), plan_counts(catalog, f"state = {State.DONE:d}")
+        with catalog.database.transaction():
+            catalog.runs.add_counts(run, {key: done[key] - planned[key] for key in planned})
+            catalog.plan.clear()
 
     def _bring(self, work: Work) -> None:
         """Collect, observe, plan and apply."""
@@ -227,15 +247,11 @@ class JobRun:
             with catalog.database.transaction():
                 catalog.runs.update(work.run, scan=int(scan), gap=gap)
             with self._stage("observe", work):
-                self._observe(work, view, self._scanner() if scan else detector, collection + 1)
+                observer = scanner(self._plugins) if scan and not detector.complete else detector
+                self._observe(work, view, observer, collection + 1)
             with self._stage("plan", work):
                 self._begin_applying(work)
             self._apply(work, view, collection + 1)
-
-    def _scanner(self) -> Detector:
-        scan = self._plugins.detectors()["scan"]
-        detector: Detector = scan.create(scan.config())
-        return detector
 
     def _collect(self, catalog: Catalog, detector: Detector, collection: int, *, acknowledge: bool) -> str | None:
         found = detector.collect(self._source, catalog.meta.get(_CURSOR))
@@ -266,6 +282,7 @@ class JobRun:
         """The brake, then the point from which the mirror changes."""
         catalog = work.catalog
         work.pause_point()
+        catalog.begin_first_load()
         removals, approved = brake.check(catalog, self._options.max_delete or self._job.max_delete, self._job.name)
         epoch.write(catalog, work.target, work.run)
         with catalog.database.transaction():
@@ -310,6 +327,7 @@ class JobRun:
         with self._stage("verify", work):
             damage = verify_run(catalog, work.target, self._job.verifiers, number)
         with self._stage("commit", work):
+            catalog.end_first_load()
             runfile.write(catalog, work.target, number)
             with catalog.database.transaction():
                 for name, count in work.refused.items():
@@ -347,48 +365,14 @@ class JobRun:
             )
         )
 
-    # -- dry run ------------------------------------------------------------------------------------------------
 
-    def dry_run(self, show: Callable[[Catalog, Step], None]) -> dict[str, int]:
-        """Observe and plan, tell ``show`` each step, and forget it all: nothing is changed. Returns the counts.
-
-        :raises LbError: as a run would.
-        """
-        if not os.path.exists(catalog_path(self._job)):
-            with (
-                tempfile.TemporaryDirectory(prefix="lb-dry-run-") as folder,
-                contextlib.closing(Catalog.open(os.path.join(os.fsencode(folder), b"job.db"))) as catalog,
-            ):
-                return self._plan_only(catalog, show)
-        with self._opened() as (catalog, _):
-            source.check_identity(catalog, self._job.source, source.look_at_root(self._job.source)[0])
-            return self._plan_only(catalog, show)
-
-    def _plan_only(self, catalog: Catalog, show: Callable[[Catalog, Step], None]) -> dict[str, int]:
-        opened = catalog.runs.open()
-        if opened is not None and opened.state != "observing":
-            raise PausedError(f"run {opened.run} is not finished; 'lb run' goes on with it, then plan again")
-        detector = self._scanner()
-        snapshotter = self._job.snapshotter.registration.create(self._job.snapshotter.options)
-        with snapshotter.view(self._source, 0) as view, catalog.database.rolled_back():
-            number = catalog.runs.begin(time.time_ns())
-            observing = Observing(
-                catalog, number, view, self._scope, racy_seconds=self._job.racy_seconds,
-                workers=self._job.workers, kept_collection=0, progress=self._progress,
-            )  # fmt: skip
-            observing.plan(detector, catalog.hints.all())
-            for step in catalog.plan.all():
-                show(catalog, step)
-            return plan_counts(catalog)
-
-
-def plan_counts(catalog: Catalog) -> dict[str, int]:
-    """How many objects the plan makes, changes and removes."""
+def plan_counts(catalog: Catalog, condition: str = "1") -> dict[str, int]:
+    """How many objects the plan makes, changes and removes; of the steps that fulfil ``condition``."""
     plan = catalog.plan
     return {
-        "objects_new": plan.count(f"what & {What.NEW:d}"),
-        "objects_changed": plan.count(f"NOT what & {What.NEW | What.GONE:d}"),
-        "objects_removed": plan.count(f"what & {What.GONE:d}"),
+        "objects_new": plan.count(f"what & {What.NEW:d} AND {condition}"),
+        "objects_changed": plan.count(f"NOT what & {What.NEW | What.GONE:d} AND {condition}"),
+        "objects_removed": plan.count(f"what & {What.GONE:d} AND {condition}"),
     }
 
 

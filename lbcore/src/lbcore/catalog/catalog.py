@@ -14,6 +14,7 @@ from lbcore.catalog.meta import Meta
 from lbcore.catalog.names import Names
 from lbcore.catalog.objects import Objects
 from lbcore.catalog.runs import Runs
+from lbcore.catalog.schema import AFTER_FIRST_LOAD
 from lbcore.catalog.steps import Plan
 from lbcore.errors import CatalogError
 
@@ -58,6 +59,19 @@ class Catalog:
             listings=Listings(database, seed or 0),
             plan=Plan(database),
         )
+
+    def begin_first_load(self) -> None:
+        """Do without the indexes that only later runs read, when the catalog holds nothing yet."""
+        if self.objects.count() == 0:
+            with self.database.transaction():
+                for index in AFTER_FIRST_LOAD:
+                    self.database.execute(f"DROP INDEX IF EXISTS {index}")
+
+    def end_first_load(self) -> None:
+        """Make the indexes that are missing."""
+        with self.database.transaction():
+            for statement in AFTER_FIRST_LOAD.values():
+                self.database.execute(statement)
 
     def close(self) -> None:
         """Close the database."""

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from lbcore.catalog.catalog import Catalog
     from lbcore.catalog.steps import Step
     from lbcore.config.job import JobConfig
-    from lbcore.run import JobRun, Outcome
+    from lbcore.progress import Progress
+    from lbcore.run import Outcome
 
 _PROBLEMS_SHOWN = 20
 
@@ -49,11 +50,10 @@ def run(lb: Lb, /, jobs: tuple[str, ...], *, full: bool, dry_run: bool, max_dele
     with _pausing() as pause_requested:
         for job in chosen:
             with make_progress(job.name, quiet=as_json) as progress:
-                job_run = JobRun(job, lb.plugins, options, progress, pause_requested)
                 if dry_run:
-                    outcomes.append(_dry_run(job_run, job, as_json))
+                    outcomes.append(_dry_run(lb, job, progress, as_json))
                 else:
-                    outcome = job_run.run()
+                    outcome = JobRun(job, lb.plugins, options, progress, pause_requested).run()
                     outcomes.append(_summary(outcome, job))
                     codes.append(outcome.exit_code)
             if not dry_run and not as_json:
@@ -142,8 +142,9 @@ def _print_problems(outcome: Outcome, job: JobConfig) -> None:
             print(f"lb: {job.name}: {printable(problem.path)}: {problem.reason}{note}", file=sys.stderr)
 
 
-def _dry_run(job_run: JobRun, job: JobConfig, as_json: bool) -> dict[str, Any]:
+def _dry_run(lb: Lb, job: JobConfig, progress: Progress, as_json: bool) -> dict[str, Any]:
     from lbcore.catalog.steps import What  # noqa: PLC0415
+    from lbcore.dryrun import dry_run  # noqa: PLC0415
 
     words = ((What.NEW, "new"), (What.GONE, "remove"), (What.NAMES, "move"), (What.DATA, "content"),
              (What.COMPARE, "compare"), (What.ATTRIBUTES, "attributes"))  # fmt: skip
@@ -154,7 +155,7 @@ def _dry_run(job_run: JobRun, job: JobConfig, as_json: bool) -> dict[str, Any]:
         what = next(word for flag, word in words if step.what & flag)
         print(f"{what:10} {printable(_step_path(catalog, step))}")
 
-    counts = job_run.dry_run(show)
+    counts = dry_run(job, lb.plugins, progress, show)
     if not as_json:
         print(
             f"{job.name}: would make {counts['objects_new']}, change {counts['objects_changed']} "

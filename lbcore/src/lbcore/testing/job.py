@@ -11,6 +11,7 @@ from lbcore.catalog.catalog import Catalog
 from lbcore.config.build import build_job
 from lbcore.config.job import JobConfig
 from lbcore.config.limits import MaxDelete
+from lbcore.dryrun import dry_run
 from lbcore.plugins.manager import Plugins
 from lbcore.progress import Progress
 from lbcore.run import JobRun, Options, Outcome, catalog_path
@@ -59,17 +60,14 @@ class Job:
     def run(self, *, full: bool = False, max_delete: int | str | None = None) -> Outcome:
         """What ``lb run`` does. Nothing is raised: errors are in the outcome."""
         limit = None if max_delete is None else MaxDelete.parse(max_delete)
-        return self._job_run(Options(full=full, max_delete=limit)).run()
+        return JobRun(self._config, self.plugins, Options(full=full, max_delete=limit), Progress()).run()
 
     def plan(self) -> dict[str, int]:
         """What ``lb run --dry-run`` does: how many objects a run would make, change and remove.
 
         :raises LbError: as a run would.
         """
-        return self._job_run(Options()).dry_run(lambda catalog, step: None)
-
-    def _job_run(self, options: Options) -> JobRun:
-        return JobRun(self._config, self.plugins, options, Progress())
+        return dry_run(self._config, self.plugins, Progress(), lambda catalog, step: None)
 
     @contextlib.contextmanager
     def catalog(self) -> Iterator[Catalog]:

@@ -34,6 +34,7 @@ def command(options: RsyncOptions, *, root: bytes, folder: bytes, tree: bytes, d
         b"--chmod=F600,D700",
         b"--sparse",
         # A digest without salt, so that the one of the line is the content's (rsyncd.conf(5), %C).
+        b"--checksum-choice=xxh128",
         b"--out-format=" + FORMAT,
         b"--outbuf=L",
         # With it each line is escaped in one piece, and only where it must be. Without it rsync converts

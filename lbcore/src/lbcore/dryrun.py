@@ -1,0 +1,65 @@
+"""``lb run --dry-run``: observe and plan as a run does, and forget it all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+
+from lbcore import source
+from lbcore.catalog.catalog import Catalog
+from lbcore.catalog.steps import Step
+from lbcore.config.job import JobConfig
+from lbcore.errors import PausedError
+from lbcore.observing import Observing
+from lbcore.plugins.manager import Plugins
+from lbcore.plugins.types import Source
+from lbcore.progress import Progress
+from lbcore.run import catalog_path, opened, plan_counts, scanner
+from lbcore.scope import Scope
+
+
+def dry_run(
+    job: JobConfig, plugins: Plugins, progress: Progress, show: Callable[[Catalog, Step], None]
+) -> dict[str, int]:
+    """Tell ``show`` each step that a run would take now; nothing is changed. Returns the counts.
+
+    :raises LbError: as a run would.
+    """
+    with _catalog(job) as catalog:
+        unfinished = catalog.runs.open()
+        if unfinished is not None and unfinished.state != "observing":
+            raise PausedError(f"run {unfinished.run} is not finished; 'lb run' goes on with it, then plan again")
+        snapshotter = job.snapshotter.registration.create(job.snapshotter.options)
+        with snapshotter.view(Source(job=job.name, path=job.source), 0) as view, catalog.database.rolled_back():
+            observing = Observing(
+                catalog,
+                catalog.runs.begin(time.time_ns()),
+                view,
+                Scope(exclude=job.exclude, include=job.include, one_filesystem=job.one_filesystem),
+                racy_seconds=job.racy_seconds,
+                workers=job.workers,
+                kept_collection=0,
+                progress=progress,
+            )
+            observing.plan(scanner(plugins), catalog.hints.all())
+            for step in catalog.plan.all():
+                show(catalog, step)
+            return plan_counts(catalog)
+
+
+@contextlib.contextmanager
+def _catalog(job: JobConfig) -> Iterator[Catalog]:
+    """The job's catalog; before the first run an empty one, somewhere else."""
+    if os.path.exists(catalog_path(job)):
+        with opened(job) as (catalog, _):
+            source.check_identity(catalog, job.source, source.look_at_root(job.source)[0])
+            yield catalog
+        return
+    with (
+        tempfile.TemporaryDirectory(prefix="lb-dry-run-") as folder,
+        contextlib.closing(Catalog.open(os.path.join(os.fsencode(folder), b"job.db"))) as catalog,
+    ):
+        yield catalog

@@ -1,0 +1,77 @@
+"""Run as a program: ``lb`` that does something to itself at its n-th step. Needs neither strace nor root.
+
+``LB_TEST_FAULT=kill:37`` kills it by SIGKILL right before step 37, ``term:37`` sends it SIGTERM, ``count`` prints the
+names of all steps. Steps are the catalog's commits (before and after), every operation on the target, every file
+that is copied or dressed, and the borders of stages.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from lbcore import epoch, run, runfile
+from lbcore.apply import content, finish, shards
+from lbcore.catalog.database import Database
+from lbcore.cli.main import main
+from lbcore.target import Target
+
+_action, _, _at = os.environ["LB_TEST_FAULT"].partition(":")
+_steps = itertools.count(1)
+_SIGNALS = {"kill": signal.SIGKILL, "term": signal.SIGTERM}
+
+
+def step(name: str) -> None:
+    """One more."""
+    number = next(_steps)
+    if _action == "count":
+        print(name, file=sys.stderr)
+    elif number == int(_at):
+        os.kill(os.getpid(), _SIGNALS[_action])
+
+
+def before(owner: Any, name: str) -> None:
+    """Each call of ``owner.name`` is a step."""
+    original: Callable[..., Any] = getattr(owner, name)
+
+    def stepping(*arguments: Any, **more: Any) -> Any:
+        step(name)
+        return original(*arguments, **more)
+
+    setattr(owner, name, stepping)
+
+
+def around(owner: type, name: str) -> None:
+    """The end of each context is a step, and so is what comes after it."""
+    original: Callable[..., contextlib.AbstractContextManager[None]] = getattr(owner, name)
+
+    @contextlib.contextmanager
+    def stepping(*arguments: Any) -> Iterator[None]:
+        with original(*arguments):
+            yield
+            step(f"end of {name}")
+        step(f"after {name}")
+
+    setattr(owner, name, stepping)
+
+
+around(Database, "transaction")
+around(run.JobRun, "_stage")
+for operation in ("lift", "set_down", "replace", "link", "unlink", "remove_directory", "set_aside", "sync"):
+    before(Target, operation)
+for module, function in (
+    (runfile, "write"),
+    (epoch, "write"),
+    (shards, "_dress"),
+    (shards, "_place"),
+    (finish, "set_attributes"),
+    (content, "clear_arrivals"),
+):
+    before(module, function)
+
+main()
