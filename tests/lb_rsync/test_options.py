@@ -62,6 +62,11 @@ def test_paths_come_after_the_options_and_the_source_means_its_content() -> None
     assert arguments()[-3:] == [b"--", b"/view/", b"/folder"]
 
 
+def test_the_digest_is_asked_for_by_name() -> None:
+    """It is rsync's first choice, too, unless both ends agree on another."""
+    assert b"--checksum-choice=xxh128" in arguments()
+
+
 def test_no_attributes_and_nothing_else_that_the_core_does_itself_is_asked_for() -> None:
     forbidden = {
         b"-a",

@@ -23,11 +23,12 @@ NOBODY = 65534
 CHANGED = NotDelivered(obj=3, reason="changed while it was read", changed=True)
 
 
-def slowly(place: Place, path: bytes) -> Iterator[Delivery]:
+def slowly(place: Place, path: bytes, beside: bytes = b"") -> Iterator[Delivery]:
     """Deliver three files, ``path`` last; after the first result rsync is busy with the second for long."""
-    place.write(b"0 first", b"first")
-    place.write(b"1 slow", os.urandom(3_000_000))
-    results = place.start(place.items(b"0 first", b"1 slow", path), bandwidth_limit="2M", timeout_seconds=2)
+    first, slow = beside + b"0 first", beside + b"1 slow"
+    place.write(first, b"first")
+    place.write(slow, os.urandom(3_000_000))
+    results = place.start(place.items(first, slow, path), bandwidth_limit="2M", timeout_seconds=2)
     assert isinstance(next(results), Delivered)
     return results
 
@@ -165,11 +166,12 @@ def test_a_link_that_is_swapped_in_while_rsync_runs_is_not_followed(place: Place
     assert last(results) == CHANGED
 
 
+@pytest.mark.parametrize("beside", [b"", b"2/"], ids=["alone", "after others of its directory"])
 @pytest.mark.parametrize("depth", [b"2/last", b"2/3/4/last"])
-def test_a_link_that_was_there_only_while_rsync_read_is_found_out(depth: bytes, place: Place) -> None:
+def test_a_link_that_was_there_only_while_rsync_read_is_found_out(depth: bytes, beside: bytes, place: Place) -> None:
     place.write(depth, b"good")
     place.write(depth.removeprefix(b"2/"), b"evil", below=place.outside)
-    results = slowly(place, depth)
+    results = slowly(place, depth, beside)
     os.rename(place.source + b"/2", place.source + b"/away")
     os.symlink(place.outside, place.source + b"/2")
     wait_for(place.folder + b"/" + depth)

@@ -243,6 +243,28 @@ def test_an_early_close_kills_rsync_and_its_helpers(place: Place) -> None:
     assert not os.path.exists(place.folder + b"/1 big")
 
 
+def test_rsync_ends_soon_when_lb_is_killed_at_once(place: Place) -> None:
+    names = [b"%02d" % number for number in range(40)]
+    for name in names:
+        place.write(name, os.urandom(500_000))
+    pid = place.base / "pid"
+    program = place.program("noting", f'echo $$ > "{pid}"', 'exec rsync "$@"')
+    items = place.items(*names)
+    child = os.fork()
+    if child == 0:
+        next(place.start(items, program=program, bandwidth_limit="1M"))
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    began = time.monotonic()
+    while time.monotonic() < began + 20:
+        try:
+            os.killpg(int(pid.read_text()), 0)
+        except ProcessLookupError:
+            break
+        time.sleep(0.05)
+    assert time.monotonic() < began + 10
+
+
 def test_bandwidth_limit_slows_the_transfer(place: Place) -> None:
     place.write(b"f", os.urandom(2_000_000))
     began = time.monotonic()

@@ -1,14 +1,20 @@
-"""Random trees and random changes: the backup equals the source, and every earlier point in time stays what it was."""
+"""Random trees and random changes: the backup equals the source, and every earlier point in time stays what it was.
+
+``pytest --hypothesis-profile=deep tests/lbcore/test_model.py`` looks much longer.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
-import shutil
+import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lbcore.testing import Tree, compare_trees, read_tree
@@ -17,9 +23,14 @@ from tests.support.changes import KINDS, Change, Changer
 from tests.support.feed import Feed
 from tests.support.points import read_point
 
+MEMORY = "/dev/shm"
+"""Most of it happens here: on a disk, most of the time goes into making things durable."""
+EXAMPLES = settings.default.max_examples if settings.default else 100
+
 NUMBERS = st.integers(min_value=0, max_value=40)
-CHANGES = st.builds(Change, st.sampled_from(sorted(KINDS)), NUMBERS, NUMBERS, NUMBERS)
-ROUNDS = st.lists(st.lists(CHANGES, max_size=10), min_size=1, max_size=5)
+CHANGES = st.lists(st.builds(Change, st.sampled_from(sorted(KINDS)), NUMBERS, NUMBERS, NUMBERS), max_size=12)
+ROUNDS = st.lists(CHANGES, min_size=1, max_size=5)
+"""A run follows each list of changes."""
 
 STANDARD = [
     Change(*change)
@@ -38,33 +49,165 @@ STANDARD = [
     ]
 ]
 
+MakeAJob = Callable[..., Job]
 
-def check(job: Job, rounds: list[list[Change]], *, standard: bool) -> None:
-    """A run after each round of changes."""
-    changer = Changer(job.source, job.source + b"-outside")
-    points: dict[int, Tree] = {}
+
+def scan_job(folder: bytes, **more: Any) -> Job:
+    return Job(folder, max_delete="100%", **more)
+
+
+def feed_job(folder: bytes, **more: Any) -> Job:
+    return Job(folder, Feed(), detector="feed", max_delete="100%", **more)
+
+
+def shuffled_feed_job(folder: bytes, **more: Any) -> Job:
+    return Job(folder, Feed(seed=7), detector="feed", max_delete="100%", **more)
+
+
+def sparse_feed_job(folder: bytes, **more: Any) -> Job:
+    return Job(folder, Feed(seed=8, sparse=True), detector="feed", max_delete="100%", **more)
+
+
+JOBS = [scan_job, feed_job, shuffled_feed_job, sparse_feed_job]
+
+
+@contextlib.contextmanager
+def empty_folder(*, memory: bool) -> Iterator[bytes]:
+    there = memory and os.access(MEMORY, os.W_OK)
+    with tempfile.TemporaryDirectory(dir=MEMORY if there else None) as folder:
+        yield os.fsencode(folder)
+
+
+def changers(source: bytes, rounds: list[list[Change]], *, standard: bool) -> Iterator[Tree]:
+    """Make each round of changes; the source after it."""
+    changer = Changer(source, source + b"-outside")
     for changes in [STANDARD, *rounds] if standard else rounds:
         for change in changes:
             changer.make(change)
-        outcome = job.run()
-        assert (outcome.exit_code, outcome.message) == (0, "")
-        source = read_tree(job.source)
-        assert compare_trees(source, job.tree) == []
-        points[outcome.run] = source
-    for run, source in points.items():
-        assert compare_trees(source, read_point(job.target, run)) == [], f"run {run}"
+        yield read_tree(source)
 
 
-@pytest.mark.parametrize("detector", ["scan", "feed", "sparse feed"])
-@given(rounds=ROUNDS, standard=st.booleans(), seed=st.integers(0, 3))
-@settings(deadline=None, max_examples=100)
-def test_the_backup_equals_the_source_after_each_run_and_so_does_every_point_in_time(
-    detector: str, rounds: list[list[Change]], standard: bool, seed: int
+def run_well(job: Job) -> int:
+    outcome = job.run()
+    assert (outcome.exit_code, outcome.message, outcome.problems) == (0, "", 0)
+    return outcome.run
+
+
+def rows_of(job: Job, run: int) -> int:
+    """How many rows of the catalog began or ended with a run."""
+    with job.catalog() as catalog:
+        return sum(
+            int(catalog.database.value(f"SELECT count(*) FROM {table} WHERE {column} = ?", (number,)))
+            for table in ("object", "name")
+            for table, column, number in ((table, "first_run", run), (f"{table}_past", "last_run", run - 1))
+        )
+
+
+@pytest.mark.parametrize("make_job", JOBS)
+@given(rounds=ROUNDS, standard=st.booleans())
+@settings(deadline=None, max_examples=EXAMPLES // 2)
+def test_the_backup_equals_the_source_after_each_run_and_every_point_in_time_stays_what_it_was(
+    make_job: MakeAJob, rounds: list[list[Change]], standard: bool
 ) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        if detector == "scan":
-            job = Job(os.fsencode(folder), max_delete="100%")
-        else:
-            feed = Feed(seed=seed or None, sparse=detector == "sparse feed")
-            job = Job(os.fsencode(folder), feed, detector="feed", max_delete="100%")
-        check(job, rounds, standard=standard)
+    with empty_folder(memory=True) as folder:
+        job = make_job(folder)
+        points: dict[int, Tree] = {}
+        for source in changers(job.source, rounds, standard=standard):
+            points[run_well(job)] = source
+            assert compare_trees(source, job.tree) == []
+        run = run_well(job)  # nothing has changed
+        assert rows_of(job, run) == 0
+        points[run] = source
+        for number, source in points.items():
+            assert compare_trees(source, read_point(job.target, number)) == [], f"run {number}"
+        job.restore(number - 1, job.source + b"-restored")
+        assert compare_trees(points.get(number - 1, source), job.source + b"-restored") == []
+
+
+@pytest.mark.parametrize("make_job", [scan_job, sparse_feed_job])
+@given(rounds=ROUNDS)
+@settings(deadline=None, max_examples=EXAMPLES // 8)
+def test_the_same_holds_on_a_disk_where_numbers_of_inodes_are_used_again(
+    make_job: MakeAJob, rounds: list[list[Change]]
+) -> None:
+    with empty_folder(memory=False) as folder:
+        job = make_job(folder)
+        points: dict[int, Tree] = {}
+        for source in changers(job.source, rounds, standard=True):
+            points[run_well(job)] = source
+            assert compare_trees(source, job.tree) == []
+        for number, source in points.items():
+            assert compare_trees(source, read_point(job.target, number)) == [], f"run {number}"
+
+
+# -- what the patterns of a job cover -----------------------------------------------------------------------------
+
+
+def covered(tree: Tree) -> Tree:
+    """What the patterns below leave."""
+    kept = {
+        path: node
+        for path, node in tree.items()
+        if b"run1" not in path.split(b"/") and path != b"a/b" and not path.startswith(b"a/b/")
+    }
+    for path, node in kept.items():
+        links = tuple(link for link in node.links if link in kept)
+        kept[path] = replace(node, links=links if len(links) > 1 else ())
+    return kept
+
+
+@pytest.mark.parametrize("make_job", [scan_job, sparse_feed_job])
+@given(rounds=ROUNDS, standard=st.booleans())
+@settings(deadline=None, max_examples=EXAMPLES // 3)
+def test_the_backup_equals_the_covered_part_of_the_source_whatever_moves_in_and_out_of_it(
+    make_job: MakeAJob, rounds: list[list[Change]], standard: bool
+) -> None:
+    with empty_folder(memory=True) as folder:
+        job = make_job(folder, exclude=["run1", "/a/b"])
+        for source in changers(job.source, rounds, standard=standard):
+            run_well(job)
+            assert compare_trees(covered(source), job.tree) == []
+
+
+# -- metamorphic --------------------------------------------------------------------------------------------------
+
+
+def facts(job: Job, *, times: bool) -> list[Any]:
+    """All the catalog knows of objects and names, whatever numbers it gave them; ``times``: with the runs."""
+    ids = "(SELECT obj, id FROM object UNION SELECT obj, id FROM object_past)"
+    found = []
+    for past in ("", "_past") if times else ("",):
+        when = "0" if not times else "n.first_run, n.last_run" if past else "n.first_run"
+        found += [
+            f"SELECT id, mode, uid, gid, size, mtime_ns, rdev, link_target, n.digest, data, {when}"
+            f"{', data_run' if times else ''} FROM object{past} n LEFT JOIN extras USING (extras)",
+            f"SELECT p.id, o.id, name, {when} FROM name{past} n "
+            f"JOIN {ids} o ON o.obj = n.obj JOIN {ids} p ON p.obj = n.parent",
+        ]
+    connection = sqlite3.connect(os.fsdecode(job.lb + b"/job.db"))
+    with contextlib.closing(connection):
+        return [sorted(connection.execute(part).fetchall(), key=repr) for part in found]
+
+
+@given(rounds=ROUNDS)
+@settings(deadline=None, max_examples=EXAMPLES // 4)
+def test_a_feed_whatever_its_order_and_a_scan_give_the_same_history_and_many_small_runs_the_state_of_a_large_one(
+    rounds: list[list[Change]],
+) -> None:
+    with empty_folder(memory=True) as folder:
+        source = folder + b"/source"
+        os.mkdir(source)
+        jobs = [make_job(folder + b"/%d" % number) for number, make_job in enumerate(JOBS)]
+        once = scan_job(folder + b"/once")
+        for job in [*jobs, once]:
+            job.source = source
+            job.configure()
+        for _ in changers(source, rounds, standard=True):
+            for job in jobs:
+                run_well(job)
+        run_well(once)
+        first, *others = [facts(job, times=True) for job in jobs]
+        for other in others:
+            assert other == first
+        assert facts(once, times=False) == facts(jobs[0], times=False)
+        assert compare_trees(once.tree, jobs[0].tree) == []

@@ -626,6 +626,7 @@ def test_a_full_disk_ends_the_restore(job: Job, to: Path, monkeypatch: pytest.Mo
 
 def interrupted(job: Job, stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that ends, as by a crash, when it is about to mark what ``stage`` did to the mirror."""
+
     class Crash(BaseException):
         pass
 

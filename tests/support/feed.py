@@ -17,6 +17,9 @@ from lbcore.model import Attributes, Hint, HintFlag, ObjectId, Observation, Seen
 from lbcore.plugins.types import Collection, DetectorPlugin, Known, Source
 from lbcore.scope import Scope
 
+_READ_BYTES = 4 << 20
+"""Changes of larger files are noticed by their times."""
+
 
 @dataclass(slots=True)
 class Thing:
@@ -60,7 +63,7 @@ def walk(root: bytes, scope: Scope | None = None, *, content: bool = True) -> St
                     waiting.append((path, below, found[0]))
                 elif stat.S_ISLNK(attributes.mode):
                     thing.content = os.readlink(path)
-                elif stat.S_ISREG(attributes.mode) and content:
+                elif stat.S_ISREG(attributes.mode) and content and attributes.size <= _READ_BYTES:
                     with open(path, "rb") as file:
                         thing.content = file.read()
         finally:

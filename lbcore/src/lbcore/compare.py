@@ -24,6 +24,7 @@ from lbcore.model import (
     Unreadable,
     View,
 )
+from lbcore.scope import Scope
 
 _BUFFER_ROWS = 5_000
 _NEW_FILE = What.NEW | What.DATA
@@ -35,7 +36,9 @@ class Comparison:
     Runs within one transaction of the caller's, who commits now and then.
     """
 
-    def __init__(self, catalog: Catalog, run: int, view: View, *, kept_collection: int, racy_since_ns: int) -> None:
+    def __init__(
+        self, catalog: Catalog, run: int, view: View, scope: Scope, *, kept_collection: int, racy_since_ns: int
+    ) -> None:
         """
         :param kept_collection: number under which hints are kept for the next run.
         :param racy_since_ns: content changed since then is compared again by the next run.
@@ -43,6 +46,7 @@ class Comparison:
         self._catalog = catalog
         self._run = run
         self._view = view
+        self._scope = scope
         self._kept_collection = kept_collection
         self._racy_since_ns = racy_since_ns
         self._empty = catalog.objects.count() == 0
@@ -54,6 +58,8 @@ class Comparison:
         self._unconnected: list[Observation] = []
         self._unexplained: set[ObjectId] = set()
         self._new_directories: list[tuple[int, ObjectId]] = []
+        self.moving = False
+        """True when something was seen twice, and differently: the view did not hold still."""
 
     def close(self) -> None:
         """Let go of the view."""
@@ -84,15 +90,18 @@ class Comparison:
     def _see_unreadable(self, seen: Unreadable) -> None:
         self._problem(seen.path, seen.reason)
         if seen.directory is not None:
+            self.flush()
             number = self._number(seen.directory)
             if number is not None:
                 self._catalog.listings.doubt([number])
+                self._catalog.plan.keep_lost_names(number)
 
     def _see_listing(self, listing: Listing) -> None:
         parent = self._number(listing.directory)
         if parent is None:
             return  # it was moved out of the covered part meanwhile; whatever holds it now is listed too
         if listing.again:
+            self.moving = True
             self.flush()
             self._catalog.plan.forget_directory(parent)
         if listing.entries is None:
@@ -147,7 +156,8 @@ class Comparison:
             if _differs(row, entry):
                 return self._changed(path, entry, row)
             return True
-        if row is not None and row.mount and stat.S_ISDIR(entry.attributes.mode) and not entry.mount:
+        unmounted = row is not None and row.mount and not entry.mount and stat.S_ISDIR(entry.attributes.mode)
+        if unmounted and not self._scope.one_filesystem:
             self._problem(
                 _join(path, entry.name),
                 "another filesystem was mounted here and is not now; mount it, or exclude this path to drop it",
@@ -164,18 +174,26 @@ class Comparison:
             if obj is None:
                 what = What.NEW | (What.DATA if stat.S_ISREG(entry.attributes.mode) else What.ATTRIBUTES)
                 obj = self._next
-                self._steps.append(self._row(obj, entry, path, what))
+                row = self._row(obj, entry, path, what)
+                self._steps.append(row)
                 self._next += 1
                 self._buffered[entry.id] = obj
                 self._keep_racy(entry)
+                whole = row[_CTIME] != _UNKNOWN
             else:
-                self._seen_elsewhere(obj, path, entry)
-        except FileNotFoundError:
-            return False  # gone already; the directory has changed and is read again
+                whole = self._seen_elsewhere(obj, path, entry)
+        except OSError as error:
+            self._unreadable(path, entry, error)
+            return False
         self._names.append((parent, entry.name, obj))
         if len(self._names) >= _BUFFER_ROWS:
             self.flush()
-        return True
+        return whole
+
+    def _unreadable(self, path: bytes, entry: Entry, error: OSError) -> None:
+        """Something about an entry could not be read: the backup keeps what it has of it."""
+        if error.errno not in _VANISHED:  # else the directory has changed, and is read again
+            self._problem(_join(path, entry.name), error.strerror or str(error))
 
     def _number_of_entry(self, entry: Entry) -> int | None:
         obj = self._buffered.get(entry.id)
@@ -186,15 +204,15 @@ class Comparison:
             return None
         return self._number(entry.id)
 
-    def _seen_elsewhere(self, obj: int, path: bytes, entry: Entry) -> None:
-        """An object that the catalog, or this run, knows by another name."""
+    def _seen_elsewhere(self, obj: int, path: bytes, entry: Entry) -> bool:
+        """An object that the catalog, or this run, knows by another name; False when it is to be looked at again."""
         row = self._catalog.objects.get(obj)
         if row is None:
-            return
+            return True
         if _differs(row, entry):
-            self._changed(path, entry, row)
-        else:
-            self._catalog.plan.put((*row, What.NAMES))
+            return self._changed(path, entry, row)
+        self._catalog.plan.put((*row, What.NAMES))
+        return True
 
     def _changed(self, path: bytes, entry: Entry, row: Row) -> bool:
         """An object that is known, with other attributes."""
@@ -206,17 +224,19 @@ class Comparison:
             elif now.ctime_ns != row.ctime_ns:
                 what |= What.COMPARE
         try:
-            self._catalog.plan.put(self._row(row.obj, entry, path, what, row))
-        except FileNotFoundError:
+            changed = self._row(row.obj, entry, path, what, row)
+        except OSError as error:
+            self._unreadable(path, entry, error)
             return False
+        self._catalog.plan.put(changed)
         self._keep_racy(entry)
-        return True
+        return bool(changed[_CTIME] != _UNKNOWN)
 
     def _keep_racy(self, entry: Entry) -> None:
         """What changed so shortly before that it may change again under the same time stamps."""
         now = entry.attributes
         if not self._view.stable and stat.S_ISREG(now.mode) and now.ctime_ns >= self._racy_since_ns:
-            self._catalog.hints.keep(entry.id, HintFlag.DATA, self._kept_collection, fresh=True)
+            self._catalog.hints.keep(entry.id, HintFlag.DATA, self._kept_collection)
 
     def _row(self, obj: int, entry: Entry, path: bytes, what: int, known: Row | None = None) -> tuple[Any, ...]:
         """The columns of a step. ``path`` is that of the directory.
@@ -278,6 +298,8 @@ class Comparison:
                 self._new_directories.append((obj, seen.id))
         self._put_observed(obj, row, seen, entry)
         present = set(self._catalog.names.of(obj))
+        if row is not None and self._scope.by_path and wanted != present and stat.S_ISDIR(row.mode):
+            self._new_directories.append((obj, seen.id))  # what is below it has other paths now
         for parent, name in present - wanted:
             self._catalog.plan.lose_name(parent, name, obj)
         for parent, name in wanted - present:

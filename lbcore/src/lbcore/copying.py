@@ -20,9 +20,10 @@ class ReadError(Exception):
         self.cause = cause
 
 
-def copy_content(incoming: int, outgoing: int) -> tuple[int, bytes]:
+def copy_content(incoming: int, outgoing: int | None) -> tuple[int, bytes]:
     """Copy all of ``incoming`` to the empty file ``outgoing``; returns its size and xxh3-128 digest.
 
+    :param outgoing: None: only read.
     :raises ReadError: when ``incoming`` cannot be read.
     :raises OSError: when ``outgoing`` cannot be written.
     """
@@ -38,11 +39,25 @@ def copy_content(incoming: int, outgoing: int) -> tuple[int, bytes]:
             if not block:
                 break  # it became shorter, which the digest tells
             state.update(block)
-            _write(outgoing, block, done)
+            if outgoing is not None:
+                _write(outgoing, block, done)
             done += len(block)
-    _add_zeros(state, status.st_size - done)
-    os.ftruncate(outgoing, status.st_size)
+    if done < status.st_size:
+        _add_zeros(state, status.st_size - done)
+        if outgoing is not None:
+            os.ftruncate(outgoing, status.st_size)
     return status.st_size, state.digest()
+
+
+def digest_of(fd: int) -> bytes:
+    """The xxh3-128 digest of an open file's content, 16 bytes. Holes count as zeros.
+
+    :raises OSError: when it cannot be read.
+    """
+    try:
+        return copy_content(fd, None)[1]
+    except ReadError as error:
+        raise error.cause from error
 
 
 def _data(fd: int, size: int) -> Iterator[tuple[int, int]]:

@@ -58,9 +58,10 @@ class Held:
         """
         tried: set[tuple[int, ...]] = set()
         for attempt, seconds in enumerate(_WAITS_SECONDS):
-            if seconds and lock_holder(self._lock) is None:
-                return
-            time.sleep(seconds)
+            if seconds:
+                if lock_holder(self._lock) is None:
+                    return
+                time.sleep(seconds)
             for root, path in self._usual_places(row) if attempt == 0 else self._places(row):
                 try:
                     fd = _open(root, path)

@@ -64,6 +64,7 @@ class Observing:
             catalog,
             self._run,
             self._view,
+            self._scope,
             kept_collection=self._kept_collection,
             racy_since_ns=started_ns - int(self._racy_seconds * 1e9),
         )
@@ -79,7 +80,9 @@ class Observing:
             with catalog.database.transaction():
                 comparison.compare_hinted()
                 close_over_gone(
-                    catalog, None if detector.complete else lambda ids: self._ask(comparison, detector, ids)
+                    catalog,
+                    None if detector.complete else lambda ids: self._ask(comparison, detector, ids),
+                    moving=comparison.moving,
                 )
                 Order(catalog).settle()
                 catalog.listings.drop_planned()

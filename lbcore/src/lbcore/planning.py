@@ -6,35 +6,90 @@ import stat
 from collections.abc import Callable
 
 from lbcore.catalog.catalog import Catalog
-from lbcore.catalog.objects import ROOT
+from lbcore.catalog.objects import ROOT, Row
 from lbcore.catalog.steps import Step, What
 from lbcore.errors import CatalogError
 from lbcore.model import ObjectId
 
 
-def close_over_gone(catalog: Catalog, ask: Callable[[list[ObjectId]], None] | None) -> None:
+def close_over_gone(catalog: Catalog, ask: Callable[[list[ObjectId]], None] | None, *, moving: bool) -> None:
     """Whatever the catalog places below a directory that is gone loses that name too.
 
     An object without a name left is gone; it gets a step that says so. (Design: "Closure".)
 
     :param ask: has the view looked at for objects that are missing; None when all of it was seen.
+    :param moving: something moved while it was looked at: what was seen may not be one state of the tree.
     """
-    waiting = catalog.plan.losing_names()
-    while waiting:
-        missing = [row for row in map(catalog.objects.get, _nameless(catalog, waiting)) if row is not None]
+    plan = catalog.plan
+    if moving:
+        _give_directories_one_name(catalog)
+    asked: set[int] = set()
+    waiting, homeless = plan.losing_names(), plan.new_without_name() if moving else []
+    while waiting or homeless:
+        waiting += _empty(catalog, homeless)
+        homeless = []
+        missing = _nameless(catalog, waiting)
         if ask is not None and missing:
+            asked |= {row.obj for row in missing}
             ask([row.id for row in missing])
-            nameless = set(_nameless(catalog, [row.obj for row in missing]))
-            missing = [row for row in missing if row.obj in nameless]
-        waiting = []
+            missing = _nameless(catalog, [row.obj for row in missing])
+            waiting = [obj for obj in plan.losing_names() if obj not in asked]
+        else:
+            waiting = []
         for row in missing:
-            catalog.plan.put((*row, What.GONE))
+            plan.put((*row, What.GONE))
             if stat.S_ISDIR(row.mode):
-                waiting += catalog.plan.lose_children(row.obj)
+                waiting += plan.lose_children(row.obj)
+                homeless.append(row.obj)
 
 
-def _nameless(catalog: Catalog, objects: list[int]) -> list[int]:
-    return [obj for obj in objects if not _has_name_left(catalog, obj)]
+def _give_directories_one_name(catalog: Catalog) -> None:
+    """A directory was seen at its old and at its new place: one of them counts."""
+    plan = catalog.plan
+    for obj in plan.directories_gaining_names():
+        first, *others = plan.names(obj, gained=True)
+        for parent, name in others:
+            plan.drop_gained(parent, name)
+        lost = plan.names(obj, gained=False)
+        for parent, name in catalog.names.of(obj):
+            if (parent, name) not in [*lost, first]:
+                plan.lose_name(parent, name, obj)
+
+
+def _empty(catalog: Catalog, directories: list[int]) -> list[int]:
+    """Nothing gets a name in a directory that has no place itself: it was removed after it was listed.
+
+    Returns the objects of the catalog that would have got one.
+    """
+    plan = catalog.plan
+    known = []
+    directories = list(directories)
+    while directories:
+        directory = directories.pop()
+        for obj in plan.drop_gained_in(directory):
+            step = plan.step(obj)
+            if step is None or not step.what & What.NEW:
+                known.append(obj)
+            elif not plan.names(obj, gained=True) and stat.S_ISDIR(step.mode):
+                directories.append(obj)
+            elif not plan.names(obj, gained=True):
+                plan.remove(obj)
+        step = plan.step(directory)
+        if step is not None and step.what & What.NEW:
+            plan.forget_directory(directory)
+            plan.remove(directory)
+    return known
+
+
+def _nameless(catalog: Catalog, objects: list[int]) -> list[Row]:
+    """Those of some objects that have no name left. The others get a step, in which they lose the names they lose."""
+    found = []
+    for row in map(catalog.objects.get, objects):
+        if row is not None and not _has_name_left(catalog, row.obj):
+            found.append(row)
+        elif row is not None and catalog.plan.step(row.obj) is None:
+            catalog.plan.put((*row, What.NAMES))
+    return found
 
 
 def _has_name_left(catalog: Catalog, obj: int) -> bool:

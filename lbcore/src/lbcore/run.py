@@ -7,7 +7,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor
+from concurrent.futures import BrokenExecutor, Executor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,6 +34,7 @@ from lbcore.errors import (
     combined_exit_code,
 )
 from lbcore.events import RunFinished, RunStarted, StageFinished
+from lbcore.failure import explain
 from lbcore.lock import locked
 from lbcore.model import View
 from lbcore.observing import Observing
@@ -47,6 +48,9 @@ from lbcore.versions import Versions
 
 _COLLECTION = "collection"
 _CURSOR = "cursor"
+_GAP = "gap"
+_SCOPE = "scope"
+_SCOPE_SEEN = "scope_seen"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -136,7 +140,10 @@ class JobRun:
             outcome.state, outcome.exit_code, outcome.message = "failed", error.exit_code, str(error)
         except (OSError, sqlite3.Error) as error:
             outcome.state, outcome.exit_code = "failed", 1
-            outcome.message = f"{_where(error)}; the run stopped there, nothing is lost: 'lb run' goes on with it"
+            outcome.message = explain(error, self._job.target, catalog_path(self._job))
+        except BrokenExecutor as error:
+            outcome.state, outcome.exit_code = "failed", 1
+            outcome.message = f"a worker ended unexpectedly: {error} 'lb run' goes on; nothing is lost"
         outcome.seconds = time.monotonic() - started
         return outcome
 
@@ -214,6 +221,7 @@ class JobRun:
     def _settle(self, work: Work, *, filling: bool) -> None:
         """Complete what an earlier attempt began and what needs no view: the mirror is as the catalog says again."""
         with self._stage("settle", work):
+            work.target.redoing = True
             lift(work)
             place(work)
             if filling:
@@ -221,6 +229,7 @@ class JobRun:
                 content.place_delivered(work)
             finish_objects(work)
             finish_directories(work)
+            work.target.redoing = False
             self._forget_undone(work.catalog, work.run)
 
     @staticmethod
@@ -237,15 +246,18 @@ class JobRun:
         detector: Detector = job.detector.registration.create(job.detector.options)
         collection = (catalog.meta.get(_COLLECTION) or 0) + 2
         with self._stage("collect", work):
-            gap = self._collect(catalog, detector, collection, acknowledge=True)
+            self._collect(catalog, detector, collection, acknowledge=True)
         snapshotter = job.snapshotter.registration.create(job.snapshotter.options)
         with snapshotter.view(self._source, work.run) as view:
             with self._stage("collect", work):
-                gap = self._collect(catalog, detector, collection, acknowledge=False) or gap
+                self._collect(catalog, detector, collection, acknowledge=False)
+            gap = catalog.meta.get(_GAP)
             first = catalog.runs.last_committed() is None
-            scan = detector.complete or self._options.full or first or gap is not None
+            other_scope = catalog.meta.get(_SCOPE) != str(self._scope.fingerprint)
+            scan = detector.complete or self._options.full or first or other_scope or gap is not None
             with catalog.database.transaction():
                 catalog.runs.update(work.run, scan=int(scan), gap=gap)
+                catalog.meta.put(_SCOPE_SEEN, str(self._scope.fingerprint))
             with self._stage("observe", work):
                 observer = scanner(self._plugins) if scan and not detector.complete else detector
                 self._observe(work, view, observer, collection + 1)
@@ -253,16 +265,17 @@ class JobRun:
                 self._begin_applying(work)
             self._apply(work, view, collection + 1)
 
-    def _collect(self, catalog: Catalog, detector: Detector, collection: int, *, acknowledge: bool) -> str | None:
+    def _collect(self, catalog: Catalog, detector: Detector, collection: int, *, acknowledge: bool) -> None:
         found = detector.collect(self._source, catalog.meta.get(_CURSOR))
         with catalog.database.transaction():
             catalog.hints.add(found.hints, collection, time.time_ns())
             catalog.meta.put(_COLLECTION, collection)
             if acknowledge:
                 catalog.meta.put(_CURSOR, found.cursor)
+            if found.gap is not None:
+                catalog.meta.put(_GAP, found.gap)  # until a scan is committed, whatever comes between
         if acknowledge:
             detector.acknowledge(self._source, found.cursor)
-        return found.gap
 
     def _observe(self, work: Work, view: View, detector: Detector, kept_collection: int) -> None:
         self._progress.stage("observe")
@@ -334,10 +347,14 @@ class JobRun:
                     catalog.runs.add_counts(number, {f"not_held_{name}": count})
                 catalog.listings.keep_seen()
                 catalog.hints.drop_used(catalog.meta.get(_COLLECTION))
+                catalog.hints.restart_captured(State.FAILED, time.time_ns())
+                run = catalog.runs.get(number)
+                assert run is not None
+                if run.scan:
+                    catalog.meta.remove(_GAP)
+                    catalog.meta.put(_SCOPE, catalog.meta.get(_SCOPE_SEEN))
                 catalog.plan.clear()
                 catalog.runs.update(number, state="committed", finished_ns=time.time_ns())
-        run = catalog.runs.get(number)
-        assert run is not None
         codes = [EXIT_DONE]
         if damage:
             codes.append(EXIT_DAMAGE)
@@ -374,10 +391,3 @@ def plan_counts(catalog: Catalog, condition: str = "1") -> dict[str, int]:
         "objects_changed": plan.count(f"NOT what & {What.NEW | What.GONE:d} AND {condition}"),
         "objects_removed": plan.count(f"what & {What.GONE:d} AND {condition}"),
     }
-
-
-def _where(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.filename is not None:
-        name = os.fsdecode(error.filename) if isinstance(error.filename, bytes) else error.filename
-        return f"{error.strerror}: {name}"
-    return str(error) or type(error).__name__

@@ -47,7 +47,18 @@ class Scope:
         return spec.match_file(text + "/" if is_directory else text)
 
     @functools.cached_property
+    def by_path(self) -> bool:
+        """True when a pattern depends on more than base names: a rename may take things in or out."""
+        return any("/" in line.strip().rstrip("/") for line in self.exclude)
+
+    @functools.cached_property
     def fingerprint(self) -> int:
         """64 bits that change when the covered part may change."""
         words = repr((tuple(self.exclude), tuple(self.include), self.one_filesystem))
-        return int.from_bytes(hashlib.blake2b(words.encode(), digest_size=8).digest(), "big")
+        return int.from_bytes(hashlib.blake2b(os.fsencode(words), digest_size=8).digest(), "big")
+
+    def fingerprint_of(self, path: bytes) -> int:
+        """The same for what is in the directory ``path``."""
+        if not self.by_path:
+            return self.fingerprint
+        return self.fingerprint ^ int.from_bytes(hashlib.blake2b(path, digest_size=8).digest(), "big")

@@ -56,6 +56,8 @@ class Target:
         self._made: set[bytes] = set()
         self.unlocked: set[bytes] = set()
         """Directories of the mirror whose permissions were widened so that their owner could write in them."""
+        self.redoing = False
+        """True while the steps of an attempt that was cut short are done again."""
 
     def close(self) -> None:
         """Close all folders."""
@@ -93,35 +95,46 @@ class Target:
 
     def parent(self, path: bytes) -> tuple[int, bytes]:
         """The directory of the mirror that holds ``path``, writable, and the base name."""
+        return self._reach(path, 0o700)
+
+    def _reach(self, path: bytes, needed: int = 0o500) -> tuple[int, bytes]:
+        """The directory of the mirror that holds ``path``, with the owner's permissions ``needed``, and the base name."""
         if self.privileged:
             return self.tree.parent(path)
         head = path.rpartition(b"/")[0]
+        if self.redoing:
+            # An attempt that was cut short may have widened them without noting it.
+            parts = head.split(b"/") if head else []
+            self.unlocked |= {b"/".join(parts[:end]) for end in range(len(parts) + 1)}
         with contextlib.suppress(PermissionError):
             fd, name = self.tree.parent(path)
-            if os.fstat(fd).st_mode & 0o300 == 0o300:
+            if os.fstat(fd).st_mode & needed == needed:
                 return fd, name
-        self._unlock(head)
+        self._unlock(head, needed)
         return self.tree.parent(path)
 
-    def _unlock(self, path: bytes) -> None:
+    def _unlock(self, path: bytes, needed: int) -> None:
         """An ordinary user's mirror may hold directories that even their owner cannot enter or write."""
         parts = path.split(b"/") if path else []
         for end in range(len(parts) + 1):
             directory = b"/".join(parts[:end])
             fd = self.tree.open(directory, os.O_PATH | os.O_DIRECTORY)
             try:
-                mode = os.fstat(fd).st_mode
-                if mode & 0o700 != 0o700:
-                    os.chmod(b"/proc/self/fd/%d" % fd, stat.S_IMODE(mode) | 0o700)
-                    self.unlocked.add(directory)
+                self._widen(fd, directory, needed if end == len(parts) else 0o100)
             finally:
                 os.close(fd)
+
+    def _widen(self, fd: int, directory: bytes, needed: int) -> None:
+        mode = os.fstat(fd).st_mode
+        if mode & needed != needed:
+            os.chmod(b"/proc/self/fd/%d" % fd, stat.S_IMODE(mode) | needed)
+            self.unlocked.add(directory)
 
     # -- operations --------------------------------------------------------------------------------------------
 
     def status(self, path: bytes) -> os.stat_result | None:
         """``lstat`` of a path in the mirror, or None where nothing is."""
-        return _status(self.parent, path)
+        return _status(self._reach, path)
 
     def lb_status(self, path: bytes) -> os.stat_result | None:
         """``lstat`` of a path below ``.lb``, or None where nothing is."""
@@ -150,7 +163,15 @@ class Target:
         try:
             old_parent, old_name = self.parent(path)
             new_parent, new_name = self.lb.parent(place)
-            os.rename(old_name, new_name, src_dir_fd=old_parent, dst_dir_fd=new_parent)
+            try:
+                os.rename(old_name, new_name, src_dir_fd=old_parent, dst_dir_fd=new_parent)
+            except PermissionError:
+                if self.privileged:
+                    raise
+                # A directory that moves to another one is written in: its entry ".." changes.
+                with self.handle(path) as fd:
+                    self._widen(fd, path, 0o700)
+                os.rename(old_name, new_name, src_dir_fd=old_parent, dst_dir_fd=new_parent)
         except FileNotFoundError:
             return False
         return True
@@ -208,7 +229,7 @@ class Target:
     @contextlib.contextmanager
     def handle(self, path: bytes) -> Iterator[int]:
         """A descriptor (``O_PATH``) of an object of the mirror itself, for its attributes."""
-        parent, name = self.parent(path) if path else (self.tree.fd, b".")
+        parent, name = self._reach(path) if path else (self.tree.fd, b".")
         fd = os.open(name, os.O_PATH | os.O_NOFOLLOW, dir_fd=parent)
         try:
             yield fd

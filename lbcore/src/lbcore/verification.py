@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lbcore import epoch
-from lbcore.apply.shards import digest_of
 from lbcore.catalog.catalog import Catalog
 from lbcore.catalog.names import Paths
 from lbcore.catalog.objects import ROOT, Row
 from lbcore.catalog.past import Past
 from lbcore.config.job import Chosen, JobConfig
+from lbcore.copying import digest_of
 from lbcore.errors import PausedError, TargetError, UsageError
 from lbcore.held import version_path
 from lbcore.lock import locked

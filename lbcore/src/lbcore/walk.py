@@ -170,7 +170,7 @@ class Walker:
 
     def _read_open(self, fd: int, nothing: _Reading, own: _posix.Fields, expected: int | None) -> _Reading:
         directory = nothing.directory
-        device, total, newest = own[9], self._scope.fingerprint, 0
+        device, total, newest = own[9], self._scope.fingerprint_of(directory.path), 0
         subdirectories: list[tuple[_Directory, bool]] = []
         failed: list[tuple[bytes, int]] = []
         parts = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lbcore.apply.work import BATCH_STEPS, Work
+from lbcore.apply.work import BATCH_STEPS, Work, find_directory
 from lbcore.attributes import Wish, set_attributes
 from lbcore.catalog.objects import ROOT
 from lbcore.catalog.steps import State, Step, What
@@ -54,7 +54,6 @@ def finish_directories(work: Work) -> None:
                 steps.append(step)
             paths = work.paths.of(obj)
             _set(work, paths[0] if paths else b"", wish)
-        work.target.unlocked.clear()  # on the way to a directory its parents may be opened up; their turn comes
         work.checkpoint(lambda steps=steps, listed=listed: _mark_directories(work, steps, listed))  # type: ignore[misc]
         work.progress.advance(len(steps))
     with catalog.database.transaction():
@@ -64,6 +63,11 @@ def finish_directories(work: Work) -> None:
 def _mark_directories(work: Work, steps: list[Step], listed: list[tuple[int, int]]) -> None:
     _mark(work, steps)
     work.catalog.plan.drop_directories(listed)
+    # On the way to a directory those above it may have been opened up: their turn comes (again).
+    for path in work.target.unlocked:
+        obj = find_directory(work.catalog, path)
+        if obj is not None:
+            work.catalog.plan.add_directory(path.count(b"/") + 1 if path else 0, obj)
 
 
 def _present(work: Work, obj: int) -> Wish:

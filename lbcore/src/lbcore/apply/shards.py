@@ -6,16 +6,13 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import xxhash
-
 from lbcore import _posix
 from lbcore.attributes import Wish, set_attributes
 from lbcore.beneath import Root
+from lbcore.copying import digest_of
 from lbcore.model import Delivered, Delivery, NotDelivered, TransferItem, View
 from lbcore.plugins.types import Transfer
 from lbcore.reading import ChangedError, check_unchanged, failure, open_unchanged
-
-_READ_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -133,11 +130,3 @@ def digest(shard: DigestShard) -> list[tuple[int, bytes] | NotDelivered]:
                     found.pop()
                 found.append(failure(item, error))
     return found
-
-
-def digest_of(fd: int) -> bytes:
-    """The xxh3-128 digest of an open file's content from its beginning, 16 bytes. Holes count as zeros."""
-    state = xxhash.xxh3_128()
-    while block := os.read(fd, _READ_BYTES):
-        state.update(block)
-    return state.digest()

@@ -6,8 +6,8 @@ import os
 import stat
 from collections.abc import Iterable, Iterator
 
-from lbcore.apply.shards import digest_of
 from lbcore.beneath import Root
+from lbcore.copying import digest_of
 from lbcore.plugins.types import Damage, Expected
 
 

@@ -2,10 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import sys
 
 from lbcore.events import RunFinished, RunStarted, StageFinished
+
+_log = logging.getLogger(__name__)
+
+
+class _RunFile(logging.FileHandler):
+    """A log that cannot be written is said once; it does not stop a backup."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name is logging's
+        """Called where writing a line failed, in the handling of that error."""
+        failed = sys.exc_info()[1]
+        logging.getLogger("lbcore").removeHandler(self)
+        self.setLevel(logging.CRITICAL + 1)
+        _log.warning("%s: cannot be written: %s", self.baseFilename, failed)
+
+    def close(self) -> None:
+        """What could not be written before cannot be written now."""
+        with contextlib.suppress(OSError):
+            super().close()
 
 
 class RunLog:
@@ -17,7 +37,7 @@ class RunLog:
     def started(self, event: RunStarted) -> None:
         """Open the file; a run that goes on appends to it."""
         path = os.path.join(event.lb_folder, b"log", b"%d.log" % event.run)
-        handler = logging.FileHandler(os.fsdecode(path), encoding="utf-8", errors="backslashreplace")
+        handler = _RunFile(os.fsdecode(path), encoding="utf-8", errors="backslashreplace")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         self._handlers[event.job, event.run] = handler
         logger = logging.getLogger("lbcore")
@@ -43,4 +63,4 @@ class RunLog:
         handler = self._handlers.get((job, run))
         if handler is not None:
             record = logging.LogRecord("lbcore", logging.INFO, "", 0, f"{job} run {run}: {message}", None, None)
-            handler.emit(record)
+            handler.handle(record)

@@ -24,14 +24,22 @@ class Hints:
             ((hint.id, int(hint.flags), hint.time_ns, collection, now_ns) for hint in hints),
         )
 
-    def keep(self, object_id: ObjectId, flags: HintFlag, collection: int, *, fresh: bool = False) -> None:
-        """Keep a hint for the next run; ``fresh``: it waits from now on, whatever it waited for before."""
+    def keep(self, object_id: ObjectId, flags: HintFlag, collection: int) -> None:
+        """Keep a hint for the next run."""
         now_ns = time.time_ns()
-        since = "excluded.since_ns" if fresh else "since_ns"
         self._database.execute(
             "INSERT INTO hint VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET "
-            f"flags = flags | excluded.flags, collection = excluded.collection, since_ns = {since}",
+            "flags = flags | excluded.flags, collection = excluded.collection",
             (object_id, int(flags), now_ns, collection, now_ns),
+        )
+
+    def restart_captured(self, failed: int, now_ns: int) -> None:
+        """A run is committed: what it captured waits for its next state from now on.
+
+        :param failed: the state of the steps of what it could not capture.
+        """
+        self._database.execute(
+            "UPDATE hint SET since_ns = ? WHERE id NOT IN (SELECT id FROM step WHERE state = ?)", (now_ns, failed)
         )
 
     def flags(self, object_id: ObjectId) -> HintFlag:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from lbcore.catalog.database import Database
+from lbcore.catalog.objects import ROOT
 from lbcore.catalog.schema import OBJECT_COLUMNS
 from lbcore.model import ObjectId
 
@@ -117,6 +118,42 @@ class Plan:
         self._database.execute("DELETE FROM step_name WHERE parent = ?", (parent,))
         self._database.execute("DELETE FROM seen_listing WHERE obj = ?", (parent,))
         self._database.execute("DELETE FROM seen_name WHERE parent = ?", (parent,))
+
+    def keep_lost_names(self, parent: int) -> None:
+        """What this directory lost stays in it, unless it was seen elsewhere or its name is another's now."""
+        self._database.execute(
+            "DELETE FROM step_name WHERE parent = ?1 AND gained = 0 "
+            "AND name NOT IN (SELECT name FROM step_name WHERE parent = ?1 AND gained = 1) "
+            "AND obj NOT IN (SELECT obj FROM step_name WHERE gained = 1)",
+            (parent,),
+        )
+
+    def new_without_name(self) -> list[int]:
+        """New objects whose only name was seen no more when their directory was listed again."""
+        sql = (
+            f"SELECT obj FROM step WHERE what & {What.NEW:d} AND obj != {ROOT:d} "
+            "AND obj NOT IN (SELECT obj FROM step_name WHERE gained = 1)"
+        )
+        return [obj for (obj,) in self._database.execute(sql)]
+
+    def directories_gaining_names(self) -> list[int]:
+        """Directories that are seen at a name they did not have."""
+        sql = (
+            "SELECT DISTINCT obj FROM step JOIN step_name USING (obj) "
+            f"WHERE gained = 1 AND (mode & {0o170000:d}) = {0o040000:d}"
+        )
+        return [obj for (obj,) in self._database.execute(sql)]
+
+    def drop_gained(self, parent: int, name: bytes) -> None:
+        """Nobody gets this name."""
+        self._database.execute("DELETE FROM step_name WHERE gained = 1 AND parent = ? AND name = ?", (parent, name))
+
+    def drop_gained_in(self, parent: int) -> list[int]:
+        """Nobody gets a name in this directory; returns the objects that would have."""
+        values = (parent,)
+        rows = self._database.execute("SELECT obj FROM step_name WHERE gained = 1 AND parent = ?", values).fetchall()
+        self._database.execute("DELETE FROM step_name WHERE gained = 1 AND parent = ?", values)
+        return [obj for (obj,) in rows]
 
     def names(self, obj: int, *, gained: bool) -> list[tuple[int, bytes]]:
         """The names an object gains, or loses, as (parent, name)."""
@@ -299,7 +336,7 @@ class Plan:
 
     def add_directory(self, depth: int, obj: int) -> None:
         """Add to the list."""
-        self._database.execute("INSERT INTO finishing VALUES (?, ?)", (depth, obj))
+        self._database.execute("INSERT OR IGNORE INTO finishing VALUES (?, ?)", (depth, obj))
 
     def deepest_directories(self, rows: int) -> list[tuple[int, int]]:
         """The deepest directories of the list, as (depth, obj)."""

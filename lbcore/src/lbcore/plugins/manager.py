@@ -197,9 +197,10 @@ class Plugins:
         for impl in self._impls(hook):
             try:
                 impl.function(*(event for _ in impl.argnames))
-            except (Exception, SystemExit):
+            except (Exception, SystemExit) as error:
                 # The border to foreign code: an observer cannot change what a backup does.
-                logger.exception("%s of plugin '%s' failed", hook, impl.plugin_name)
+                logger.error("%s of plugin '%s' failed: %s: %s", hook, impl.plugin_name, type(error).__name__, error)
+                logger.debug("%s of plugin '%s'", hook, impl.plugin_name, exc_info=True)
 
 
 def _row(plugin: Plugin, name: str, *, kind: str = "", state: str = "ok", **more: Any) -> Row:

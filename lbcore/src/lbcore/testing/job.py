@@ -7,13 +7,17 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+from lbcore.beneath import Root
 from lbcore.catalog.catalog import Catalog
 from lbcore.config.build import build_job
 from lbcore.config.job import JobConfig
 from lbcore.config.limits import MaxDelete
 from lbcore.dryrun import dry_run
+from lbcore.held import Held
 from lbcore.plugins.manager import Plugins
 from lbcore.progress import Progress
+from lbcore.restore.restoring import Restoring
+from lbcore.restore.selection import choose
 from lbcore.run import JobRun, Options, Outcome, catalog_path
 from lbcore.target import LB, TREE
 from lbcore.testing.trees import compare_trees
@@ -68,6 +72,30 @@ class Job:
         :raises LbError: as a run would.
         """
         return dry_run(self._config, self.plugins, Progress(), lambda catalog, step: None)
+
+    def restore(self, run: int, folder: bytes) -> None:
+        """Restore the whole tree, as it was at run number ``run``, to ``folder``, which becomes its root.
+
+        :raises AssertionError: when something could not be restored.
+        """
+        problems: list[tuple[bytes, str]] = []
+        os.makedirs(folder, exist_ok=True)
+        with (
+            self.catalog() as catalog,
+            contextlib.closing(Held(self.target, catalog)) as held,
+            Root(folder) as destination,
+        ):
+            restoring = Restoring(
+                catalog,
+                run,
+                held,
+                destination,
+                overwrite=False,
+                report=lambda path, reason: problems.append((path, reason)),
+                progress=Progress(),
+            )
+            restoring.restore(choose(catalog, run, [b""]))
+        assert not problems, problems
 
     @contextlib.contextmanager
     def catalog(self) -> Iterator[Catalog]:

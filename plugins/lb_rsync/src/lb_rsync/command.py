@@ -36,7 +36,9 @@ def command(options: RsyncOptions, *, root: bytes, folder: bytes, tree: bytes, d
         # A digest without salt, so that the one of the line is the content's (rsyncd.conf(5), %C).
         b"--checksum-choice=xxh128",
         b"--out-format=" + FORMAT,
-        b"--outbuf=L",
+        # Not L: with a line buffer rsync does not notice that nobody reads any more, and an rsync whose lb was
+        # killed at once would go on to the end of the batch.
+        b"--outbuf=N",
         # With it each line is escaped in one piece, and only where it must be. Without it rsync converts
         # names in pieces, and a name's own \#123 on a seam would come out as if it were an escape.
         b"--8-bit-output",

@@ -79,7 +79,7 @@ class RsyncTransfer:
                 yield from batch.arrived(_MISSES)
                 if messages.target is not None:
                     raise TargetError(f"{os.fsdecode(folder)}: {messages.target}")
-                if False:
+                if stall.reached():
                     yield from self._stalled(view, batch)
                     return
             status = rsync.finish()

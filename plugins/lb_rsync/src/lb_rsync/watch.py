@@ -7,8 +7,8 @@ import os
 import stat
 
 from lbcore import _posix
-from lbcore.apply.shards import digest_of
 from lbcore.beneath import Root
+from lbcore.copying import digest_of
 from lbcore.model import NotDelivered, TransferItem
 from lbcore.reading import ChangedError, check_unchanged, failure, open_unchanged
 
