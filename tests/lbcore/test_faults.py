@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import signal
@@ -113,7 +114,7 @@ def mounted(at: Path, *arguments: str) -> Iterator[None]:
 
 
 @needs_root
-@pytest.mark.parametrize("room", ["size=1200k", "size=4m", "nr_inodes=60", "nr_inodes=110"])
+@pytest.mark.parametrize("room", ["size=100k", "size=300k", "nr_inodes=16", "nr_inodes=45"])
 def test_a_first_backup_to_a_disk_that_is_too_small_goes_on_when_it_has_grown(series: Series, room: str) -> None:
     backup = series.first_backup()
     with mounted(backup.target, "-t", "tmpfs", "-o", room, "lb-test"):
@@ -131,11 +132,12 @@ def test_a_disk_that_is_full_fails_the_run_and_the_next_goes_on_once_there_is_ro
         subprocess.run(["cp", "-a", f"{series.pristine}/.", str(backup.target)], check=True)
         backup.points = series.points
         filler = backup.target / "filler"
-        with filler.open("wb") as file, contextlib.suppress(OSError):
+        fd = os.open(filler, os.O_WRONLY | os.O_CREAT)
+        with contextlib.suppress(OSError):
             while True:
-                file.write(bytes(1024))
-                file.flush()
-        os.truncate(filler, filler.stat().st_size - left_kib * 1024)
+                os.write(fd, bytes(4096))
+        os.ftruncate(fd, os.fstat(fd).st_size - left_kib * 1024)
+        os.close(fd)
         assert_clear(backup.run(), backup.target)
         filler.unlink()
         backup.assert_converges()
@@ -162,23 +164,48 @@ def test_a_target_that_is_a_file_is_named(series: Series) -> None:
 
 
 @needs_strace
-@pytest.mark.parametrize(("call", "error"), [("pread64", "EIO"), ("openat", "EIO"), ("openat", "EACCES"),
-                                             ("openat", "ESTALE"), ("pread64", "ESTALE")])  # fmt: skip
+@pytest.mark.parametrize("error", [errno.EIO, errno.ESTALE, errno.EACCES])
 def test_an_error_of_one_source_file_keeps_its_old_state_and_the_others_are_backed_up(
-    series: Series, call: str, error: str
+    series: Series, error: int
 ) -> None:
     backup = series.backup()
     before = (backup.target / "tree" / "linked").read_bytes()
-    done = backup.strace("-e", f"trace={call}", "-P", f"{series.source.path}/linked",
-                         "-e", f"inject={call}:error={error}")  # fmt: skip
+    done = backup.strace("-e", "trace=pread64", "-P", f"{series.source.path}/linked",
+                         "-e", f"inject=pread64:error={errno.errorcode[error]}")  # fmt: skip
     assert "(INJECTED)" in backup.trace
     assert done.returncode == SOURCE_ERRORS, done
     (line,) = done.stderr.splitlines()
     assert line.startswith(("lb: job: linked: ", "lb: job: er/deep/linked-too: ")), line
-    assert os.strerror(getattr(__import__("errno"), error)) in line
+    assert os.strerror(error) in line
     assert (backup.target / "tree" / "linked").read_bytes() == before
     assert (backup.target / "tree" / "plain").read_text() == "plain, third state\n"
     backup.assert_converges()
+
+
+@needs_strace
+@pytest.mark.parametrize("call", ["openat", "openat2", "statx", "newfstatat"])
+def test_whatever_cannot_be_opened_or_looked_at_in_the_source_is_counted_and_removes_nothing(
+    series: Series, call: str
+) -> None:
+    def attempt(number: int) -> bool:
+        backup = series.backup()
+        folders = [option for name in ("", "er", "new", "x") for option in ("-P", str(series.source.path / name))]
+        done = backup.strace("-e", f"trace={call}", *folders, "-e", f"inject={call}:error=EIO:when={number}")
+        injected = [line for line in backup.trace.splitlines() if "(INJECTED)" in line]
+        if injected and done.returncode == 1:
+            assert_clear(done, "the source")
+        elif injected:
+            assert done.returncode == SOURCE_ERRORS, (injected, done)
+        assert "Traceback" not in done.stderr, done
+        assert (backup.target / "tree" / "y" / "z").exists() or (backup.target / "tree" / "x" / "y" / "z").exists()
+        try:
+            backup.assert_converges()
+        except AssertionError as failed:
+            raise AssertionError(f"EIO at {injected}: {failed}") from failed
+        backup.drop()
+        return bool(injected)
+
+    assert until_nothing_fires(attempt) > 0
 
 
 @needs_strace
@@ -277,7 +304,9 @@ def test_a_damaged_catalog_is_named_and_nothing_else_is_touched(
     database = ("lock", "job.db", "job.db-wal", "job.db-shm")
     before = fingerprint(backup.target, but=database)
     for _ in range(2):
-        assert_clear(backup.run(), catalog, "bring back")
+        done = backup.run()
+        assert_clear(done, catalog)
+        assert "bring back" in done.stderr.lower() or "restore it from a copy" in done.stderr
     assert fingerprint(backup.target, but=(*database, "3.log")) == before
     catalog.write_bytes(kept)
     for rest in ("job.db-wal", "job.db-shm"):
@@ -429,4 +458,4 @@ def test_the_state_may_be_on_another_disk_and_survives_kills_there(series: Serie
     assert (state / "job.db").exists()
     assert not (backup.target / ".lb" / "job.db").exists()
     subprocess.run(["rm", "-r", str(state)], check=True)
-    assert_clear(backup.run(), state, "bring back")
+    assert_clear(backup.run(), state, "Bring back")

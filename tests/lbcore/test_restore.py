@@ -1,5 +1,6 @@
 """``lb restore``: what comes out is what was there."""
 
+import contextlib
 import errno
 import os
 import shutil
@@ -8,7 +9,7 @@ import stat
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 
 from lbcore import copying
 from lbcore.apply import content, lift, place
+from lbcore.points import local_time
 from lbcore.restore import writer
 from lbcore.testing import MakeJob, Tree, compare_trees, read_tree
 from lbcore.testing.job import Job
@@ -786,3 +788,87 @@ def as_nobody(tmp_path: Path) -> Callable[[Callable[[], int]], int]:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
     return call
+
+
+# -- a backup on a disk that cannot be written --------------------------------------------------------------------
+
+
+@pytest.fixture
+def read_only(job: Job) -> Iterator[Callable[[], None]]:
+    """Makes the target one that cannot be written, until the test ends."""
+    done: list[bool] = []
+
+    def protect() -> None:
+        done.append(True)
+        if ROOT_USER:
+            mount: list[str | bytes] = ["mount", "--bind", job.target, job.target]
+            if subprocess.run(mount, capture_output=True, check=False).returncode:
+                done.clear()
+                pytest.skip("root may not mount here")
+            subprocess.run(["mount", "-o", "remount,bind,ro", job.target], check=True)
+        else:
+            os.chmod(job.lb, 0o500)
+
+    yield protect
+    if done and ROOT_USER:
+        subprocess.run(["umount", job.target], check=True)
+    elif done:
+        os.chmod(job.lb, 0o700)
+
+
+def test_a_backup_that_cannot_be_written_is_read(job: Job, to: Path, read_only: Callable[[], None]) -> None:
+    put(job, "file", b"first")
+    first = back_up(job)
+    put(job, "file", b"second")
+    back_up(job)
+    read_only()
+
+    output(job, "restore", "--at", str(first), ".", "--to", to)
+
+    assert (to / "file").read_bytes() == b"first"
+    assert output(job, "ls") == "file\n"
+
+
+def test_a_catalog_in_two_parts_that_cannot_be_joined_is_refused_with_what_to_do(
+    job: Job, to: Path, read_only: Callable[[], None], tmp_path: Path
+) -> None:
+    put(job, "file", b"first")
+    back_up(job)
+    database = os.fsdecode(job.lb) + "/job.db"
+    with contextlib.closing(sqlite3.connect(database)) as holder:
+        holder.execute("SELECT count(*) FROM run").fetchone()  # while this one reads, nobody folds the WAL
+        put(job, "other", b"second")
+        back_up(job)
+        for end in ("", "-wal"):
+            shutil.copy(database + end, tmp_path / f"job.db{end}")
+    for end in ("", "-wal"):
+        shutil.copy(tmp_path / f"job.db{end}", database + end)
+    assert os.path.getsize(database + "-wal") > 0
+    read_only()
+
+    refused = lb(job, "restore", ".", "--to", to)
+    assert refused.exit_code == 1
+    assert (
+        f"{database}-wal; copy both to a folder on a writable disk and set state_dir to that folder" in refused.stderr
+    )
+
+    config = configuration(job, more=f'state_dir = "{tmp_path}"')
+    assert call(config, "restore", ".", "--to", to).exit_code == 0
+    assert (to / "other").read_bytes() == b"second"
+
+
+def test_a_time_means_the_point_in_time_of_then(job: Job, to: Path) -> None:
+    put(job, "file", b"first")
+    back_up(job)
+    with job.catalog() as catalog:
+        run = catalog.runs.last_committed()
+    assert run is not None and run.view_to_ns is not None
+    when = local_time(run.view_to_ns)
+    while local_time(time.time_ns()) == when:
+        time.sleep(0.05)
+    put(job, "file", b"second")
+    back_up(job)
+
+    output(job, "restore", "--at", when, ".", "--to", to)
+
+    assert (to / "file").read_bytes() == b"first"

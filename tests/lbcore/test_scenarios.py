@@ -387,7 +387,7 @@ def test_13_a_file_of_a_tebibyte(job: Job) -> None:
     os.chmod(at(job, "huge"), 0o640)
     # The digest of a hole of a tebibyte takes minutes; what matters here is every byte that is no hole.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lbcore.builtin.copy._add_zeros", lambda state, count: state.update(b"%d" % count))
+        patch.setattr("lbcore.copying._add_zeros", lambda state, count: state.update(b"%d" % count))
         backed_up(job)
         assert os.lstat(job.tree + b"/huge").st_size == size
         assert os.lstat(job.tree + b"/huge").st_blocks < 2000

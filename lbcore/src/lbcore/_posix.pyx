@@ -7,7 +7,7 @@ getdents64(2), name_to_handle_at(2), renameat2(2), syncfs(2).
 """
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from libc.errno cimport EINTR, ENOENT, errno
+from libc.errno cimport EINTR, ENOENT, EOPNOTSUPP, errno
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport free, malloc, realloc
@@ -226,13 +226,16 @@ cdef class DirectoryListing:
         """
         cdef char path[320]
         cdef size_t i
+        cdef long found
         cdef Look *one
         with nogil:
             for i in range(self.count):
                 one = &self.looks[i]
                 snprintf(path, sizeof(path), b"/proc/self/fd/%d/%.*s", fd, <int>one.name_length,
                          self.names + one.name_at)
-                one.has_xattrs = c_llistxattr(path, NULL, 0) > 0
+                found = c_llistxattr(path, NULL, 0)
+                # An error is no proof that there are none: whoever reads them meets it again, and reports it.
+                one.has_xattrs = found > 0 or (found < 0 and errno != EOPNOTSUPP and errno != ENOENT)
 
     def entries(self):
         """``(name, error, fields, has_xattrs)`` for each entry; ``fields`` as ``look`` returns, None on an error."""

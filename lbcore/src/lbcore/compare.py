@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import stat
@@ -27,6 +28,7 @@ from lbcore.model import (
 from lbcore.scope import Scope
 
 _BUFFER_ROWS = 5_000
+_VANISHED = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 _NEW_FILE = What.NEW | What.DATA
 
 
@@ -55,6 +57,9 @@ class Comparison:
         self._names: list[tuple[int, bytes, int]] = []
         self._buffered: dict[ObjectId, int] = {}
         self._root = Root(view.root)
+        self._doubts = catalog.hints.has(HintFlag.ATTRIBUTES)
+        self._whole = True
+        """Whether all of the last row could be read."""
         self._unconnected: list[Observation] = []
         self._unexplained: set[ObjectId] = set()
         self._new_directories: list[tuple[int, ObjectId]] = []
@@ -153,7 +158,7 @@ class Comparison:
     def _see_entry(self, parent: int, path: bytes, entry: Entry, row: Row | None) -> bool:
         """One name of a listing; False when it must be looked at again by the next run."""
         if row is not None and row.id == entry.id:
-            if _differs(row, entry):
+            if _differs(row, entry) or self._is_in_doubt(entry.id):
                 return self._changed(path, entry, row)
             return True
         unmounted = row is not None and row.mount and not entry.mount and stat.S_ISDIR(entry.attributes.mode)
@@ -179,7 +184,7 @@ class Comparison:
                 self._next += 1
                 self._buffered[entry.id] = obj
                 self._keep_racy(entry)
-                whole = row[_CTIME] != _UNKNOWN
+                whole = self._whole
             else:
                 whole = self._seen_elsewhere(obj, path, entry)
         except OSError as error:
@@ -209,7 +214,7 @@ class Comparison:
         row = self._catalog.objects.get(obj)
         if row is None:
             return True
-        if _differs(row, entry):
+        if _differs(row, entry) or self._is_in_doubt(entry.id):
             return self._changed(path, entry, row)
         self._catalog.plan.put((*row, What.NAMES))
         return True
@@ -230,7 +235,7 @@ class Comparison:
             return False
         self._catalog.plan.put(changed)
         self._keep_racy(entry)
-        return bool(changed[_CTIME] != _UNKNOWN)
+        return self._whole
 
     def _keep_racy(self, entry: Entry) -> None:
         """What changed so shortly before that it may change again under the same time stamps."""
@@ -241,8 +246,9 @@ class Comparison:
     def _row(self, obj: int, entry: Entry, path: bytes, what: int, known: Row | None = None) -> tuple[Any, ...]:
         """The columns of a step. ``path`` is that of the directory.
 
-        :raises FileNotFoundError: when the object is gone by now.
+        :raises OSError: when the object is gone by now, or its link target cannot be read.
         """
+        self._whole = True
         now = entry.attributes
         target = known.link_target if known else None
         extras = None
@@ -265,13 +271,19 @@ class Comparison:
             return target, None
         try:
             found = xattrs.read(b"/proc/self/fd/%d/%s" % (directory, entry.name or b"."))
-        except FileNotFoundError:
-            raise
         except OSError as error:
+            if error.errno in _VANISHED:
+                raise
             self._problem(_join(path, entry.name), f"extended attributes: {error.strerror}")
+            self._whole = False
+            self._catalog.hints.keep(entry.id, HintFlag.ATTRIBUTES, self._kept_collection)
             known = self._catalog.objects.get(obj)
             return target, known.extras if known else None
         return target, self._catalog.extras.number(found)
+
+    def _is_in_doubt(self, object_id: ObjectId) -> bool:
+        """Whether something about an object could not be read by an earlier run, with its times as they are now."""
+        return self._doubts and bool(self._catalog.hints.flags(object_id) & HintFlag.ATTRIBUTES)
 
     # -- objects seen one by one (feeds) ------------------------------------------------------------------------
 

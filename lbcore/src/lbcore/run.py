@@ -388,6 +388,9 @@ def plan_counts(catalog: Catalog, condition: str = "1") -> dict[str, int]:
     plan = catalog.plan
     return {
         "objects_new": plan.count(f"what & {What.NEW:d} AND {condition}"),
-        "objects_changed": plan.count(f"NOT what & {What.NEW | What.GONE:d} AND {condition}"),
+        # What only is to be compared counts once it turns out to be different (``apply.content``).
+        "objects_changed": plan.count(
+            f"NOT what & {What.NEW | What.GONE:d} AND what != {What.COMPARE:d} AND {condition}"
+        ),
         "objects_removed": plan.count(f"what & {What.GONE:d} AND {condition}"),
     }

@@ -26,7 +26,8 @@ _SHARD_FILES = 1_000
 _SHARD_BYTES = 256 << 20
 _BATCH_FILES = 20_000
 _BATCH_BYTES = 4 << 30
-_ARRIVALS = b"stage/in"
+_ARRIVING = b"in"
+_LEFT = b"left-"
 
 _Result = TypeVar("_Result")
 
@@ -111,6 +112,8 @@ def _enter_comparison(
                 different.append(result[0])
         work.catalog.plan.mark_same(same)
         work.catalog.plan.mark_different(different)
+        unexpected = sum(files[obj].step.what == What.COMPARE for obj in different)
+        work.catalog.runs.add_counts(work.run, {"objects_changed": unexpected})
 
 
 def deliver(work: Work, sources: Sources) -> None:
@@ -122,7 +125,7 @@ def deliver(work: Work, sources: Sources) -> None:
     folders = itertools.count()
 
     def start(files: list[_File]) -> Future[shards.Deliveries]:
-        folder = b"%s/%d" % (_ARRIVALS, next(folders))
+        folder = b"stage/%s/%d" % (_ARRIVING, next(folders))
         items = [_item(work, file) for file in files]
         shard = shards.DeliverShard(
             transfers=tuple(sources.transfers),
@@ -175,15 +178,20 @@ def place_delivered(work: Work) -> None:
 
 
 def clear_arrivals(work: Work) -> None:
-    """Drop what was delivered without being marked, and the empty folders of what was set in place."""
-    stage = work.target.lb.directory(b"stage")
-    for name in os.listdir(stage):
-        if name.startswith(os.fsdecode(PASSING)):
-            os.unlink(name, dir_fd=stage)
-    path = os.path.join(work.target.path, LB, _ARRIVALS)
+    """Drop what was delivered without being marked, and the empty folders of what was set in place.
+
+    A transfer's process may have outlived a run that was killed, and still write: so the folder is moved away first,
+    and what cannot be removed now is removed by the next run.
+    """
+    folder = os.path.join(work.target.path, LB, b"stage")
     with contextlib.suppress(FileNotFoundError):
-        shutil.rmtree(path)
-    os.mkdir(path, 0o700)
+        os.rename(os.path.join(folder, _ARRIVING), os.path.join(folder, b"%s%d" % (_LEFT, time.time_ns())))
+    for name in os.listdir(folder):
+        if name.startswith(PASSING):
+            os.unlink(os.path.join(folder, name))
+        elif name.startswith(_LEFT):
+            shutil.rmtree(os.path.join(folder, name), ignore_errors=True)
+    os.mkdir(os.path.join(folder, _ARRIVING), 0o700)
 
 
 # -- shards -------------------------------------------------------------------------------------------------------

@@ -93,6 +93,11 @@ class Database:
         with contextlib.closing(sqlite3.connect(os.fsdecode(part))) as target:
             self._connection.backup(target)
         os.rename(part, copy)
+        folder = os.open(os.path.dirname(copy) or b".", os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:

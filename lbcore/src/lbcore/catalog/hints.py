@@ -46,6 +46,10 @@ class Hints:
         """The flags of the hint for an object; none when there is no hint."""
         return HintFlag(self._database.value("SELECT flags FROM hint WHERE id = ?", (object_id,)) or 0)
 
+    def has(self, flags: HintFlag) -> bool:
+        """Whether any hint has one of these flags."""
+        return self._database.value("SELECT 1 FROM hint WHERE flags & ? LIMIT 1", (int(flags),)) is not None
+
     def since_ns(self, object_id: ObjectId) -> int | None:
         """Since when an object waits to be captured, or None."""
         value: int | None = self._database.value("SELECT since_ns FROM hint WHERE id = ?", (object_id,))
