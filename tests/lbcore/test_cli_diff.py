@@ -81,6 +81,28 @@ def test_a_renamed_directory_is_one_line_whatever_it_holds(job: Job, source: Pat
     assert found(job) == [("e", "renamed", "d")]
 
 
+def test_what_was_renamed_in_a_renamed_directory_shows_both_full_paths(job: Job, source: Path) -> None:
+    (source / "d").mkdir()
+    (source / "d/old").touch()
+    back_up(job)
+    (source / "d/old").rename(source / "d/new")
+    (source / "d").rename(source / "e")
+    back_up(job)
+
+    assert found(job) == [("e", "renamed,attributes", "d"), ("e/new", "renamed", "d/old")]
+
+
+def test_what_made_room_is_listed_before_what_took_its_place_in_both_directions(job: Job, source: Path) -> None:
+    (source / "thing").touch()
+    back_up(job)
+    (source / "thing").unlink()
+    (source / "thing").mkdir()
+    back_up(job)
+
+    for older, newer in (("1", "2"), ("2", "1")):
+        assert found(job, older, newer) == [("thing", "removed"), ("thing", "new")]
+
+
 def test_backwards_it_is_the_reverse(job: Job, source: Path) -> None:
     (source / "old").write_text("one")
     (source / "gone").touch()

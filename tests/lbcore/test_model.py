@@ -9,7 +9,7 @@ import contextlib
 import os
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +17,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lbcore import hookimpl
+from lbcore.builtin.scan import Scan
+from lbcore.model import Hint, Seen, View
+from lbcore.plugins.types import DetectorPlugin, Known
+from lbcore.scope import Scope
 from lbcore.testing import Tree, compare_trees, read_tree
 from lbcore.testing.job import Job
 from tests.support.changes import KINDS, Change, Changer
@@ -211,3 +216,67 @@ def test_a_feed_whatever_its_order_and_a_scan_give_the_same_history_and_many_sma
             assert other == first
         assert facts(once, times=False) == facts(jobs[0], times=False)
         assert compare_trees(once.tree, jobs[0].tree) == []
+
+
+# -- a source that changes while it is looked at ------------------------------------------------------------------
+
+
+class LiveScan(Scan):
+    """A scan that tells a function how many listings there were."""
+
+    meddle: Callable[[int], None]
+
+    def observe(self, view: View, scope: Scope, known: Known, hints: Iterable[Hint]) -> Iterator[Seen]:
+        for count, one in enumerate(super().observe(view, scope, known, hints)):
+            yield one
+            self.meddle(count)
+
+
+class LiveScanPlugin:
+    def __init__(self) -> None:
+        self.meddle: Callable[[int], None] = lambda count: None
+
+    @hookimpl
+    def lb_register_detectors(self) -> Iterable[DetectorPlugin]:
+        def create(options: object) -> LiveScan:
+            scan = LiveScan()
+            scan.meddle = self.meddle
+            return scan
+
+        yield DetectorPlugin(name="live", summary="a scan for tests", create=create)
+
+
+@pytest.mark.parametrize("detector", ["live", "feed"])
+@given(rounds=st.lists(st.tuples(CHANGES, st.integers(0, 12), CHANGES), min_size=1, max_size=4))
+@settings(deadline=None, max_examples=EXAMPLES // 2)
+def test_whatever_changes_while_it_is_looked_at_a_run_ends_well_and_a_quiet_one_is_exact(
+    detector: str, rounds: list[tuple[list[Change], int, list[Change]]]
+) -> None:
+    with empty_folder(memory=True) as folder:
+        plugin = LiveScanPlugin() if detector == "live" else Feed()
+        job = Job(folder, plugin, detector=detector, max_delete="100%")
+        changer = Changer(job.source, job.source + b"-outside")
+        for change in STANDARD:
+            changer.make(change)
+        run_well(job)
+        points: dict[int, Tree] = {}
+        for before, when, meanwhile in rounds:
+            for change in before:
+                changer.make(change)
+
+            def meddle(count: int) -> None:
+                if count == when:  # noqa: B023 - used within this round
+                    for change in meanwhile:  # noqa: B023
+                        changer.make(change)
+
+            if isinstance(plugin, Feed):
+                plugin.observed.clear()
+            plugin.meddle = meddle
+            outcome = job.run()
+            assert outcome.exit_code in (0, 3), outcome
+            plugin.meddle = lambda count: None
+            source = read_tree(job.source)
+            points[run_well(job)] = source
+            assert compare_trees(source, job.tree) == []
+        for number, source in points.items():
+            assert compare_trees(source, read_point(job.target, number)) == [], f"run {number}"

@@ -619,7 +619,10 @@ def test_a_full_disk_ends_the_restore(job: Job, to: Path, monkeypatch: pytest.Mo
     result = lb(job, "restore", ".", "--to", to)
 
     assert result.exit_code == 1
-    assert "No space left on device" in result.stderr
+    assert result.stderr == (
+        f"lb: cannot write {to}/a: No space left on device; what was restored before it is complete. Mend that, then "
+        "restore again with --overwrite\n"
+    )
     assert os.listdir(to) == []
 
 
@@ -732,6 +735,24 @@ def test_a_user_restores_what_even_the_owner_may_not_read_in_the_mirror(job: Job
     for name in reversed(shut):
         assert stat.S_IMODE(os.lstat(name).st_mode) == 0
         os.chmod(name, 0o700)
+
+
+@ordinary
+def test_a_user_restores_a_directory_that_even_the_owner_may_not_enter(job: Job, to: Path) -> None:
+    put(job, "shut/deep/file", b"content")
+    os.link(path(job, "shut/deep/file"), path(job, "linked"))
+    back_up(job)
+    with contextlib.closing(sqlite3.connect(job.lb + b"/job.db")) as database:
+        database.execute("UPDATE object SET mode = ? WHERE obj = (SELECT obj FROM name WHERE name = ?)",
+                         (stat.S_IFDIR, b"shut"))  # fmt: skip
+        database.commit()
+
+    output(job, "restore", "shut", "linked", "--to", to)
+
+    assert stat.S_IMODE((to / "shut").stat().st_mode) == 0
+    (to / "shut").chmod(0o700)
+    assert (to / "shut/deep/file").samefile(to / "linked")
+    assert (to / "shut/deep").stat().st_mtime_ns == os.stat(path(job, "shut/deep")).st_mtime_ns
 
 
 @needs_root

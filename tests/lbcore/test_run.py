@@ -1,4 +1,4 @@
-"""What a run promises: kinds and attributes, errors of single files, scope, the brake, a source that moves meanwhile."""
+"""What a run promises: kinds and attributes, errors of files, scope, the brake, a source that moves meanwhile."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ from lbcore.testing import MakeJob, compare_trees, read_tree
 from lbcore.testing.job import Job
 from tests.support.changes import acl, punch_hole, write
 from tests.support.feed import Feed
+from tests.support.feed import walk as walk_source
 from tests.support.points import read_point
 from tests.support.users import as_ordinary_user, ordinary_folder
 
@@ -152,8 +153,33 @@ def test_a_path_longer_than_the_kernel_takes_at_once(lb_job: MakeJob) -> None:
     assert backed_up(job).counts["files_copied"] == 0
 
 
+@contextlib.contextmanager
+def fresh_ext4(path: bytes) -> Iterator[None]:
+    """Mount an ext4 of its own, which uses numbers of inodes again at once; where that cannot be, do without."""
+    image = path + b".ext4"
+    with open(image, "wb") as file:
+        file.truncate(8 << 20)
+    environment = {**os.environ, "PATH": os.environ["PATH"] + ":/usr/sbin:/sbin"}
+    commands = [[b"mkfs.ext4", b"-q", b"-F", image], [b"mount", b"-o", b"loop", image, path]]
+    done = False
+    with contextlib.suppress(OSError, subprocess.CalledProcessError):
+        for command in commands:
+            subprocess.run(command, check=True, capture_output=True, env=environment)
+        done = True
+    try:
+        yield
+    finally:
+        if done:
+            subprocess.run([b"umount", path], check=True)
+
+
 def test_a_number_of_an_inode_that_is_used_again_is_not_taken_for_a_rename(lb_job: MakeJob) -> None:
     job = lb_job(max_delete="100%")
+    with fresh_ext4(job.source):
+        use_a_number_again(job)
+
+
+def use_a_number_again(job: Job) -> None:
     put(job, "f", "other")
     inode = os.lstat(at(job, "f")).st_ino
     first = backed_up(job).run
@@ -194,9 +220,7 @@ def before_each_file_is_read(action: Callable[[bytes], None]) -> Iterator[None]:
     """Call ``action`` with the path of each file right before the transfer reads it."""
     deliver = Copy.deliver
 
-    def meddle(
-        self: Copy, view: View, items: Sequence[TransferItem], folder: bytes, tree: bytes
-    ) -> Iterator[Delivery]:
+    def meddle(self: Copy, view: View, items: Sequence[TransferItem], folder: bytes, tree: bytes) -> Iterator[Delivery]:
         for item in items:
             action(os.path.join(view.root, item.path))
             yield from deliver(self, view, [item], folder, tree)
@@ -275,8 +299,8 @@ def test_a_file_that_always_changes_counts_as_an_error_once_it_is_stale(
 ) -> None:
     job = lb_job(max_stale="1h", racy_seconds=10**6)
     put(job, "log", "log of the hour")
-    now, clock = time.time_ns(), [0]
-    monkeypatch.setattr("time.time_ns", lambda: now + clock[0] * 60 * 10**9)
+    now_ns, clock = time.time_ns, [0]
+    monkeypatch.setattr("time.time_ns", lambda: now_ns() + clock[0] * 60 * 10**9)
     with before_each_file_is_read(lambda path: append(path) if path.endswith(b"log") else None):
         codes = []
         for clock[0] in (0, 40, 59, 61, 100):
@@ -290,32 +314,21 @@ def test_a_file_that_always_changes_counts_as_an_error_once_it_is_stale(
 def test_a_file_that_may_change_unnoticed_is_compared_by_the_next_run(lb_job: MakeJob) -> None:
     """The change is within the same tick of the clock as the one that the backup saw."""
     job = lb_job(racy_seconds=1000)
-    put(job, "quiet", "racy")
-    os.utime(at(job, "quiet"), ns=(0, 0))
+    put(job, "racy")
     backed_up(job)
-
-    def change_within_the_tick() -> None:
-        rewrite(at(job, "racy"))
-        with contextlib.closing(sqlite3.connect(os.fsdecode(job.lb + b"/job.db"))) as database, database:
-            ctime = os.lstat(at(job, "racy")).st_ctime_ns
-            database.execute("UPDATE object SET ctime_ns = ? WHERE size = 4", (ctime,))
-
-    change_within_the_tick()
+    rewrite(at(job, "racy"))
+    with contextlib.closing(sqlite3.connect(os.fsdecode(job.lb + b"/job.db"))) as database, database:
+        database.execute("UPDATE object SET ctime_ns = ? WHERE size = 4", (os.lstat(at(job, "racy")).st_ctime_ns,))
     assert backed_up(job).counts["files_copied"] == 1
     job.configure(racy_seconds=0)
     run_well(job)
-    write(at(job, "racy"), b"RACY")
-    os.utime(at(job, "racy"), ns=(0, 0))
-    run_well(job)
-    write(at(job, "racy"), b"racy")
-    os.utime(at(job, "racy"), ns=(0, 0))
-    change_within_the_tick()
-    assert backed_up(job, full=True).counts["files_copied"] == 0 or job.differences() == []
+    with job.catalog() as catalog:
+        assert catalog.hints.count() == 0
 
 
 def test_an_unreadable_file_or_directory_keeps_what_the_backup_has(folder_of_user: bytes) -> None:
     def first() -> Job:
-        job = Job(folder_of_user, max_delete="100%")
+        job = Job(folder_of_user, max_delete="100%", racy_seconds=0)
         put(job, "file", "closed/a", "closed/sub/b", "listed/c", "listed/sub/d", "open/e")
         backed_up(job)
         put(job, "file", "open/new", "closed/changed")
@@ -328,7 +341,7 @@ def test_an_unreadable_file_or_directory_keeps_what_the_backup_has(folder_of_use
 
     def check() -> None:
         job = first()
-        before = read_tree_of_user(job)
+        before = names_at(job, 1)
         outcome = job.run()
         assert (outcome.exit_code, outcome.state) == (3, "committed")
         assert problems(job, outcome.run) == {
@@ -339,21 +352,11 @@ def test_an_unreadable_file_or_directory_keeps_what_the_backup_has(folder_of_use
         }
         for path in ("file", "closed", "listed/sub"):
             assert f"{path}: Permission denied" in job.log(outcome.run)
-        assert read_tree_of_user(job).keys() == before.keys() - {b"open/e"} | {b"open/new"}
+        assert names_at(job, 2).keys() == before.keys() - {b"open/e"} | {b"open/new"}
         assert job.run().exit_code == 3
         for path, mode in (("file", 0o600), ("closed", 0o700), ("listed", 0o700)):
             os.chmod(at(job, path), mode)
         backed_up(job)
-
-    def read_tree_of_user(job: Job) -> dict[bytes, Any]:
-        """The mirror, in which the directories have the modes of the source."""
-        copy = folder_of_user + b"/readable"
-        subprocess.run(["cp", "-r", "--", job.tree, copy], check=False, stderr=subprocess.DEVNULL)
-        with job.catalog() as catalog:
-            run = catalog.runs.last_committed()
-        assert run is not None
-        shutil.rmtree(copy)
-        return names_at(job, run.run)
 
     as_ordinary_user(check)
 
@@ -370,3 +373,486 @@ def names_at(job: Job, run: int) -> dict[bytes, Any]:
                 found[below] = None
                 waiting.append((obj, below))
     return found
+
+
+# -- scope --------------------------------------------------------------------------------------------------------
+
+
+def both_detectors(test: Callable[..., None]) -> Any:
+    return pytest.mark.parametrize("detector", ["scan", "feed"])(test)
+
+
+def covered(job: Job) -> list[bytes]:
+    return sorted(read_tree(job.tree).keys() - {b""})
+
+
+@both_detectors
+def test_patterns_exclude_and_include_as_gitignore_does_and_changing_them_adds_and_removes(
+    lb_job: MakeJob, detector: str
+) -> None:
+    job = lb_job(Feed(), detector=detector, exclude=["*.o", "!keep.o", "/d/cache/", "tmp"], include=["last.o"])
+    put(job, "a.o", "keep.o", "last.o", "d/a.o", "d/cache/x", "e/d/cache/x", "e/tmp/x/y", "tmp", "x")
+    everything = sorted(read_tree(job.source).keys() - {b""})
+    run_well(job)
+    few = [b"d", b"e", b"e/d", b"e/d/cache", b"e/d/cache/x", b"keep.o", b"last.o", b"x"]
+    assert covered(job) == few
+    job.configure(exclude=["*.o"], include=[])
+    run_well(job)
+    assert covered(job) == [path for path in everything if not path.endswith(b".o")]
+    job.configure(exclude=[])
+    backed_up(job)
+    job.configure(exclude=["e", "\\#*", "*\xff*"], max_delete="100%")
+    put(job, b"#x", b"\xff", b"two\nlines")
+    run_well(job)
+    assert covered(job) == sorted({path for path in everything if not path.startswith(b"e")} | {b"\xff", b"two\nlines"})
+
+
+@both_detectors
+def test_a_rename_that_takes_something_in_or_out_of_what_is_covered_is_seen(lb_job: MakeJob, detector: str) -> None:
+    job = lb_job(Feed(), detector=detector, exclude=["/x/tmp", "old*"], max_delete="100%")
+    put(job, "a/tmp/f", "a/g", "deep/a/tmp/h")
+    for path, _, names in os.walk(job.source):  # so old that the directories are not listed again for being new
+        for name in names:
+            os.utime(os.path.join(path, name), ns=(0, 0))
+    backed_up(job)
+    patch = pytest.MonkeyPatch()
+    patch.setattr("lbcore.builtin.scan._RACY_SECONDS", -1000)
+    with contextlib.closing(_Undo(patch)):
+        run_well(job)
+        move(job, "a", "x")
+        run_well(job)
+        assert covered(job) == [b"deep", b"deep/a", b"deep/a/tmp", b"deep/a/tmp/h", b"x", b"x/g"]
+        move(job, "x", "a")
+        backed_up(job)
+        move(job, "a", "old a")
+        run_well(job)
+        assert covered(job) == [b"deep", b"deep/a", b"deep/a/tmp", b"deep/a/tmp/h"]
+        move(job, "old a", "a")
+        backed_up(job)
+
+
+class _Undo:
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.close = patch.undo
+
+
+@contextlib.contextmanager
+def mounted(path: bytes) -> Iterator[None]:
+    subprocess.run(["mount", "-t", "tmpfs", "lb-test", path], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", path], check=True)
+
+
+@needs_root
+def test_what_is_mounted_below_the_source_is_covered_and_kept_while_it_is_not_mounted(lb_job: MakeJob) -> None:
+    job = lb_job(max_delete="100%")
+    put(job, "a", "mnt/below")
+    with mounted(at(job, "mnt")):
+        put(job, "mnt/b", "mnt/d/c")
+        backed_up(job)
+        os.rename(at(job, "mnt/b"), at(job, "mnt/d/b"))
+        backed_up(job)
+    before = read_tree(job.tree)
+    put(job, "new")
+    outcome = job.run()
+    assert outcome.exit_code == 3
+    assert "mounted" in problems(job, outcome.run)[b"mnt"]
+    assert read_tree(job.tree).keys() == before.keys() | {b"new"}
+    job.configure(exclude=["mnt"])
+    run_well(job)
+    assert covered(job) == [b"a", b"new"]
+    job.configure(exclude=[])
+    backed_up(job)
+
+
+@needs_root
+def test_one_filesystem_leaves_out_what_is_mounted_and_may_be_changed_later(lb_job: MakeJob) -> None:
+    job = lb_job(max_delete="100%", one_filesystem=True)
+    put(job, "a")
+    os.mkdir(at(job, "mnt"))
+    with mounted(at(job, "mnt")):
+        put(job, "mnt/b", "mnt/d/c")
+        run_well(job)
+        assert covered(job) == [b"a", b"mnt"]
+        job.configure(one_filesystem=False)
+        backed_up(job)
+        job.configure(one_filesystem=True)
+        run_well(job)
+        assert covered(job) == [b"a", b"mnt"]
+    backed_up(job)
+
+
+# -- the brake and the source ---------------------------------------------------------------------------------------
+
+
+def files(job: Job, count: int, folder: str = "d") -> None:
+    put(job, *(f"{folder}/{number}" for number in range(count)))
+
+
+def remove(job: Job, numbers: Iterable[int], folder: str = "d") -> None:
+    for number in numbers:
+        os.unlink(at(job, f"{folder}/{number}"))
+
+
+@both_detectors
+def test_a_run_that_would_remove_too_much_applies_nothing_until_it_is_approved(lb_job: MakeJob, detector: str) -> None:
+    job = lb_job(Feed(), detector=detector, max_delete=5)
+    files(job, 20)
+    backed_up(job)
+    before = read_tree(job.tree)
+    remove(job, range(6))
+    put(job, "new")
+    for _ in range(2):
+        outcome = job.run()
+        assert (outcome.exit_code, outcome.state) == (6, "braked")
+        assert "lb approve job" in outcome.message
+        assert compare_trees(before, job.tree) == []
+    with contextlib.closing(Catalog.open(catalog_path(job.config))) as catalog:
+        last = catalog.runs.last()
+        assert last is not None
+        brake.approve(catalog, last.removals)
+    backed_up(job)
+    remove(job, range(6, 12))
+    assert job.run().exit_code == 6
+
+
+def test_max_delete_of_the_command_line_counts_once(lb_job: MakeJob) -> None:
+    job = lb_job(max_delete=5)
+    files(job, 20)
+    backed_up(job)
+    remove(job, range(8))
+    assert job.run(max_delete=7).exit_code == 6
+    backed_up(job, max_delete="50%")
+    remove(job, range(8, 16))
+    assert job.run().exit_code == 6
+
+
+def test_a_slow_drain_is_seen_and_forgotten_after_seven_days(lb_job: MakeJob) -> None:
+    job = lb_job(max_delete=5)
+    files(job, 20)
+    backed_up(job)
+    for number in range(5):
+        remove(job, [number])
+        backed_up(job)
+    remove(job, [5])
+    outcome = job.run()
+    assert (outcome.exit_code, "last 7 days" in outcome.message) == (6, True)
+    with contextlib.closing(sqlite3.connect(os.fsdecode(job.lb + b"/job.db"))) as database, database:
+        database.execute("UPDATE run SET finished_ns = finished_ns - ?", (8 * 86_400 * 10**9,))
+    backed_up(job)
+
+
+def test_another_directory_or_none_in_the_place_of_the_source_is_refused(lb_job: MakeJob) -> None:
+    job = lb_job()
+    put(job, "a", "b")
+    backed_up(job)
+    before = read_tree(job.tree)
+    os.rename(job.source, job.source + b".away")
+    outcome = job.run()
+    assert (outcome.exit_code, "cannot be read" in outcome.message) == (1, True)
+    os.mkdir(job.source)
+    outcome = job.run()
+    assert (outcome.exit_code, "is not the directory" in outcome.message) == (1, True)
+    assert compare_trees(before, job.tree) == []
+    os.rmdir(job.source)
+    os.rename(job.source + b".away", job.source)
+    backed_up(job)
+
+
+@needs_root
+def test_a_source_that_is_not_mounted_is_not_an_empty_one(lb_job: MakeJob) -> None:
+    job = lb_job()
+    with mounted(job.source):
+        put(job, "a", "b")
+        backed_up(job)
+    outcome = job.run()
+    assert (outcome.exit_code, "mounted" in outcome.message) == (1, True)
+    assert covered(job) == [b"a", b"b"]
+
+
+def test_a_gap_of_the_feed_leads_to_a_scan_however_many_runs_it_takes(lb_job: MakeJob) -> None:
+    feed = Feed()
+    job = lb_job(feed, detector="feed", max_delete=5)
+    files(job, 20)
+    backed_up(job)
+    put(job, "unnoticed")
+    remove(job, range(10))
+    feed.states = {key: walk_source(job.source) for key in feed.states}  # the feed has lost what happened since
+    feed.gap = "records are missing"
+    assert job.run().exit_code == 6
+    assert job.run(max_delete="100%").exit_code == 5
+    assert job.differences() == []
+    assert job.run().exit_code == 0
+
+
+# -- a source that changes while it is looked at -------------------------------------------------------------------
+
+
+class Meddler:
+    """A plugin with the detector ``meddling``: a scan that calls a function after a directory was listed."""
+
+    def __init__(self) -> None:
+        self.after: dict[bytes, Callable[[], Any]] = {}
+
+    @hookimpl
+    def lb_register_detectors(self) -> Iterable[DetectorPlugin]:
+        yield DetectorPlugin(name="meddling", summary="a scan for tests", create=lambda options: MeddlingScan(self))
+
+
+class MeddlingScan(Scan):
+    def __init__(self, meddler: Meddler) -> None:
+        self.meddler = meddler
+
+    def observe(self, view: View, scope: Scope, known: Known, hints: Iterable[Hint]) -> Iterator[Seen]:
+        for one in super().observe(view, scope, known, hints):
+            yield one
+            if isinstance(one, Listing) and one.path in self.meddler.after:
+                self.meddler.after.pop(one.path)()
+
+
+@pytest.fixture
+def meddler() -> Meddler:
+    return Meddler()
+
+
+@pytest.fixture
+def job(lb_job: MakeJob, meddler: Meddler) -> Job:
+    return lb_job(meddler, detector="meddling", max_delete="100%")
+
+
+def test_a_new_directory_is_removed_after_it_was_listed(job: Job, meddler: Meddler) -> None:
+    put(job, "d/x", "d/sub/y", "e/z")
+    meddler.after[b"d/sub"] = lambda: shutil.rmtree(at(job, "d"))
+    run_well(job)
+    assert not meddler.after
+    assert covered(job) == [b"e", b"e/z"]
+    backed_up(job)
+
+
+def test_a_directory_that_got_new_files_is_removed_after_it_was_listed(job: Job, meddler: Meddler) -> None:
+    put(job, "d/x", "e/y")
+    backed_up(job)
+    put(job, "d/new", "d/sub/new")
+    meddler.after[b"d/sub"] = lambda: shutil.rmtree(at(job, "d"))
+    run_well(job)
+    assert not meddler.after
+    assert covered(job) == [b"e", b"e/y"]
+    backed_up(job)
+
+
+def test_a_file_is_moved_into_a_new_directory_which_is_removed_after_it_was_listed(job: Job, meddler: Meddler) -> None:
+    put(job, "e/y")
+    backed_up(job)
+    os.mkdir(at(job, "n"))
+    move(job, "e/y", "n/y")
+    meddler.after[b"n"] = lambda: shutil.rmtree(at(job, "n"))
+    run_well(job)
+    assert not meddler.after
+    assert covered(job) == [b"e"]
+    backed_up(job)
+
+
+@pytest.mark.parametrize("when", ["", "a", "b", "a/x", "b/y"])
+@pytest.mark.parametrize("known", [False, True])
+def test_a_directory_that_moves_past_the_scan_is_not_lost(job: Job, meddler: Meddler, when: str, known: bool) -> None:
+    put(job, "a/x/f", "b/y/g")
+    if known:
+        backed_up(job)
+        put(job, "a/x/new")
+
+    def swap() -> None:
+        move(job, "a/x", "tmp")
+        move(job, "b/y", "a/x")
+        move(job, "tmp", "b/y")
+
+    meddler.after[os.fsencode(when)] = swap
+    outcome = run_well(job)
+    assert not meddler.after
+    assert outcome.counts["objects_removed"] == 0
+    assert compare_trees(job.source, job.tree, ignore=["mtime_ns"]) == []
+    backed_up(job)
+
+
+def test_a_directory_that_never_holds_still_loses_nothing(
+    job: Job, meddler: Meddler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job.configure(racy_seconds=0)
+    put(job, "a/x/f", "b/g")
+    backed_up(job)
+    changed = walk.Walker._changed_since_read
+
+    def change_and_look(walker: walk.Walker) -> Any:
+        for path in ("", "a", "b"):
+            os.utime(at(job, path))
+        return changed(walker)
+
+    outside = job.source + b"-outside"
+    os.rename(at(job, "a/x"), outside)
+    monkeypatch.setattr(walk.Walker, "_changed_since_read", change_and_look)
+    outcome = job.run()
+    assert outcome.exit_code == 3
+    assert problems(job, outcome.run) == dict.fromkeys([b"", b"a", b"b"], "kept changing while it was listed")
+    assert b"a/x/f" in read_tree(job.tree)
+    monkeypatch.undo()
+    os.rename(outside, at(job, "b/x"))
+    backed_up(job)
+
+
+def test_runs_while_directories_move_back_and_forth_lose_nothing_and_converge(lb_job: MakeJob) -> None:
+    job = lb_job()
+    for number in range(30):
+        put(job, *(f"{number}/{name}/{file}" for name in "ab" for file in range(3)))
+    backed_up(job)
+    objects = len(read_tree(job.source))
+    stop = threading.Event()
+
+    def churn() -> None:
+        for step in itertools.count():
+            one, other = step * 7 % 30, step * 11 % 30
+            with contextlib.suppress(OSError):
+                move(job, f"{one}/a", f"{other}/moved {step}")
+                # Breathe, so that between two moves a directory can be read at all.
+                stop.wait(0.002)
+                move(job, f"{other}/moved {step}", f"{one}/a")
+            if stop.is_set():
+                return
+
+    thread = threading.Thread(target=churn)
+    thread.start()
+    try:
+        outcomes = [job.run() for _ in range(8)]
+    finally:
+        stop.set()
+        thread.join()
+    assert {outcome.exit_code for outcome in outcomes} <= {0, 3}, outcomes
+    assert len(read_tree(job.source)) == objects
+    assert sum(outcome.counts["objects_removed"] for outcome in outcomes) == 0
+    backed_up(job)
+
+
+# -- the rest -----------------------------------------------------------------------------------------------------
+
+
+def test_a_giant_directory_is_compared_in_parts(lb_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(walk, "_PART", 100)
+    job = lb_job(max_delete="100%")
+    names = [f"{number:0100d}" for number in range(4000)]
+    for name in names:
+        write(at(job, name), b"")
+    backed_up(job)
+    for name in names[::7]:
+        os.unlink(at(job, name))
+    for name in names[1::7]:
+        move(job, name, "new " + name)
+    for name in names[2::7]:
+        os.chmod(at(job, name), 0o600)
+    for number, name in enumerate(names[3::70]):
+        os.unlink(at(job, name))
+        put(job, f"{name}/inside") if number % 2 else put(job, name)
+    backed_up(job)
+    assert backed_up(job).counts["objects_removed"] == 0
+    with job.catalog() as catalog:
+        assert catalog.database.value("SELECT count(*) FROM seen_name") == 0
+
+
+def whole(path: bytes) -> dict[bytes, Any]:
+    """Everything below a folder, with contents and times."""
+    found: dict[bytes, Any] = {}
+    for folder, _, names in os.walk(path):
+        found[folder] = os.lstat(folder).st_mtime_ns
+        for name in names:
+            with open(os.path.join(folder, name), "rb") as file:
+                found[os.path.join(folder, name)] = file.read()
+    return found
+
+
+def test_a_dry_run_tells_what_would_be_done_and_changes_nothing(lb_job: MakeJob) -> None:
+    job = lb_job(max_delete="100%")
+    put(job, "a", "d/b", "d/c")
+    assert job.plan() == {"objects_new": 5, "objects_changed": 0, "objects_removed": 0}
+    assert not os.path.exists(job.target)
+    backed_up(job)
+    shutil.rmtree(at(job, "d"))
+    put(job, "new")
+    before = whole(job.target)
+    plan = job.plan()
+    assert (plan["objects_new"], plan["objects_removed"]) == (1, 3)
+    after = whole(job.target)
+    for found in (before, after):  # the database's side files come and go with whoever opens it
+        for path in [path for path in found if path.endswith((b"/.lb", b"-wal", b"-shm", b"/lock"))]:
+            del found[path]
+    assert after == before
+    assert backed_up(job).counts.items() >= plan.items()
+
+
+def test_what_somebody_put_into_the_mirror_is_set_aside(lb_job: MakeJob) -> None:
+    job = lb_job(max_delete="100%")
+    put(job, "d/a", "e/f", "g")
+    backed_up(job)
+    write(job.tree + b"/new", b"foreign 1")
+    os.mkdir(job.tree + b"/moved")
+    write(job.tree + b"/moved/x", b"foreign 2")
+    write(job.tree + b"/d/x", b"foreign 3")
+    os.unlink(job.tree + b"/g")
+    os.mkdir(job.tree + b"/g")
+    write(job.tree + b"/g/x", b"foreign 4")
+    put(job, "new", "g")
+    move(job, "e/f", "moved")
+    shutil.rmtree(at(job, "d"))
+    backed_up(job)
+    contents = set()
+    for folder, _, names in os.walk(job.lb + b"/strays"):
+        for name in names:
+            with open(os.path.join(folder, name), "rb") as file:
+                contents.add(file.read())
+    assert contents == {b"foreign 1", b"foreign 2", b"foreign 3", b"foreign 4"}
+
+
+def test_the_database_may_be_elsewhere(lb_job: MakeJob) -> None:
+    job = lb_job()
+    job.configure(state_dir=os.fsdecode(job.source + b"-state"))
+    put(job, "a")
+    backed_up(job)
+    put(job, "b")
+    backed_up(job)
+    assert not os.path.exists(job.lb + b"/job.db")
+    assert os.path.exists(job.source + b"-state/job.db")
+    job.configure(state_dir=None)
+    outcome = job.run()
+    assert outcome.exit_code == 1
+    assert covered(job) == [b"a", b"b"]
+
+
+def test_full_looks_at_everything_whatever_is_known(lb_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lbcore.builtin.scan._RACY_SECONDS", -1000)
+    job = lb_job(racy_seconds=0)
+    put(job, "d/a", "d/b")
+    backed_up(job)
+    run_well(job)
+    with contextlib.closing(sqlite3.connect(os.fsdecode(job.lb + b"/job.db"))) as database, database:
+        database.execute("UPDATE object SET mode = mode & ~7 WHERE size = 3")
+    assert run_well(job).counts["objects_changed"] == 0
+    assert backed_up(job, full=True).counts["objects_changed"] == 2
+
+
+@both_detectors
+def test_several_points_in_time_are_what_the_source_was(lb_job: MakeJob, detector: str) -> None:
+    job = lb_job(Feed(), detector=detector, max_delete="100%")
+    points = {}
+    put(job, "a", "d/b", "d/c")
+    os.link(at(job, "a"), at(job, "d/link"))
+    points[backed_up(job).run] = read_tree(job.source)
+    put(job, "a")
+    write(at(job, "a"), b"replaced")
+    move(job, "d", "e")
+    points[backed_up(job).run] = read_tree(job.source)
+    shutil.rmtree(at(job, "e"))
+    put(job, "e")
+    points[backed_up(job).run] = read_tree(job.source)
+    for run, tree in points.items():
+        assert compare_trees(tree, read_point(job.target, run)) == []
+        folder = job.source + b"-%d" % run
+        job.restore(run, folder)
+        assert compare_trees(tree, folder) == []

@@ -134,9 +134,7 @@ METADATA: dict[str, Callable[[bytes], Any]] = {
 }
 
 
-@pytest.mark.parametrize(
-    "what", [pytest.param(name, marks=needs_root if name == "owner" else ()) for name in METADATA]
-)
+@pytest.mark.parametrize("what", [pytest.param(name, marks=needs_root if name == "owner" else ()) for name in METADATA])
 def test_3_only_attributes_changed(job: Job, what: str) -> None:
     put(job, "d/file")
     backed_up(job)
@@ -335,9 +333,14 @@ def test_11_an_object_is_replaced_by_one_of_another_kind(job: Job, before: str, 
     outside = job.source + b"-outside"
     os.mkdir(outside)
     write(outside + b"/precious", b"untouched")
+
+    def make_directory(path: bytes, content: bytes) -> None:
+        os.mkdir(path)
+        write(path + b"/" + content, content)
+
     make: dict[str, Callable[[bytes, bytes], Any]] = {
         "file": lambda path, content: write(path, content * 300_000),
-        "directory": lambda path, content: (os.mkdir(path), write(path + b"/" + content, content)),
+        "directory": make_directory,
         "symlink": lambda path, content: os.symlink(outside + (b"/precious" if content == b"1" else b""), path),
         "fifo": lambda path, content: os.mkfifo(path),
     }

@@ -58,7 +58,8 @@ def write(path: bytes, content: bytes) -> None:
 
 def listing(root: bytes) -> tuple[list[bytes], list[bytes]]:
     """All directories below and with ``root``, and all else, as sorted absolute paths."""
-    directories, others = [root], []
+    directories: list[bytes] = [root]
+    others: list[bytes] = []
     for path, folders, files in os.walk(root):
         for name in folders:
             below = os.path.join(path, name)

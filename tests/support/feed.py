@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import random
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from lbcore import _posix, hookimpl
@@ -94,6 +94,8 @@ class Feed:
         """What the last collection said."""
         self.observed: list[ObjectId] = []
         """What the core asked for since the test cleared this."""
+        self.meddle: Callable[[int], None] = lambda count: None
+        """Called after each observation with how many there were: the source may change meanwhile."""
 
     @hookimpl
     def lb_register_detectors(self) -> Iterable[DetectorPlugin]:
@@ -130,6 +132,7 @@ class _Detector:
         for hint in hints:
             self._feed.observed.append(hint.id)
             thing = now.get(hint.id)
+            self._feed.meddle(len(self._feed.observed))
             if thing is None:
                 yield Observation(id=hint.id, attributes=None)
             else:

@@ -28,6 +28,7 @@ def as_ordinary_user(function: Callable[[], T]) -> T:
             os.setgroups([])
             os.setresgid(NOBODY, NOBODY, NOBODY)
             os.setresuid(NOBODY, NOBODY, NOBODY)
+            result: tuple[bool, object]
             try:
                 result = (True, function())
             except BaseException:

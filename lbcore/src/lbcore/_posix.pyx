@@ -122,6 +122,16 @@ cdef uint64_t _mix_bytes(uint64_t state, const char *data, size_t length) noexce
     return _mix(state, length)
 
 
+cdef inline int64_t _ns(statx_time *time) noexcept nogil:
+    """Nanoseconds since 1970; what 64 bits cannot hold (before 1677, after 2262) becomes the first or last they can."""
+    cdef int64_t limit = <int64_t>9223372036LL
+    if time.tv_sec >= limit:
+        return limit * 1000000000
+    if time.tv_sec <= -limit:
+        return -limit * 1000000000
+    return time.tv_sec * 1000000000 + time.tv_nsec
+
+
 cdef int _look(int dirfd, const char *name, int flags, Look *out) noexcept nogil:
     """Fill ``out`` from statx(2); the return value is 0 or an errno.
 
@@ -143,12 +153,12 @@ cdef int _look(int dirfd, const char *name, int flags, Look *out) noexcept nogil
     out.mode = st.stx_mode
     out.uid = st.stx_uid
     out.gid = st.stx_gid
-    out.mtime_ns = st.stx_mtime.tv_sec * 1000000000 + st.stx_mtime.tv_nsec
-    out.ctime_ns = st.stx_ctime.tv_sec * 1000000000 + st.stx_ctime.tv_nsec
+    out.mtime_ns = _ns(&st.stx_mtime)
+    out.ctime_ns = _ns(&st.stx_ctime)
     out.rdev = makedev(st.stx_rdev_major, st.stx_rdev_minor)
     out.dev = makedev(st.stx_dev_major, st.stx_dev_minor)
     if st.stx_mask & STATX_BTIME:
-        out.birth = st.stx_btime.tv_sec * 1000000000 + st.stx_btime.tv_nsec
+        out.birth = _ns(&st.stx_btime)
     else:
         length = lb_handle(dirfd, name, flags & AT_EMPTY_PATH, handle, 64)
         out.birth = <int64_t>_mix_bytes(1, <char *>handle, length)

@@ -94,6 +94,7 @@ class Comparison:
 
     def _see_unreadable(self, seen: Unreadable) -> None:
         self._problem(seen.path, seen.reason)
+        self.moving = True  # what was there may have been seen at its new place
         if seen.directory is not None:
             self.flush()
             number = self._number(seen.directory)

@@ -20,25 +20,24 @@ _ADVICE = {
 
 def explain(error: OSError | sqlite3.Error, target: bytes, catalog: bytes) -> str:
     """One line about an error that stopped a run."""
-    text = _of_database(error, catalog) if isinstance(error, sqlite3.Error) else _of_system(error, target)
+    text = of_database(error, catalog) if isinstance(error, sqlite3.Error) else _of_system(error, target)
     return f"{text}, then 'lb run' goes on; nothing is lost"
 
 
 def _of_system(error: OSError, target: bytes) -> str:
     what = error.strerror or str(error)
     name = "" if error.filename is None else os.fsdecode(error.filename)
-    if name.startswith("/"):
-        where = name
-    else:
-        # Operations below an open directory know the last part of the path, some not even that.
-        where = f"the target {os.fsdecode(target)}" + (f" (at {name})" if name else "")
+    # Operations below an open directory know the last part of the path, some not even that.
+    at = f" (at {name})" if name else ""
+    where = name if name.startswith("/") else f"the target {os.fsdecode(target)}{at}"
     return f"{where}: {what}; {_ADVICE.get(error.errno or 0, 'mend that')}"
 
 
-def _of_database(error: sqlite3.Error, catalog: bytes) -> str:
+def of_database(error: sqlite3.Error, catalog: bytes) -> str:
+    """What is wrong with a database, and what to do about it."""
     where, what = f"the catalog {os.fsdecode(catalog)}", str(error)
     if "malformed" in what or "not a database" in what:
-        return f"{where} is damaged: {what}; keep it, and bring back a copy (job.db.before-* beside it, or a backup)"
+        return f"{where}: {what}; keep it as it is, and bring back a copy (job.db.before-* beside it, or a backup)"
     if "full" in what:
         return f"{where}: {what}; make room there"
     if "readonly" in what:

@@ -110,6 +110,8 @@ class Unreadable:
     reason: str
     directory: ObjectId | None = None
     """The directory that could not be read, when it is one."""
+    moving: bool = False
+    """True when it was listed, and changed whenever it was: what was seen of it may not be all."""
 
 
 Seen = Observation | Listing | Unreadable

@@ -73,9 +73,14 @@ class Observing:
             with catalog.database.transaction():
                 comparison.see_root(root, attributes)
             known: Known = Nothing(seed=catalog.listings.seed) if distrust else catalog.listings
-            self._take(comparison, detector.observe(self._view, self._scope, known, hints))
-            if not detector.complete:
-                self._follow(comparison, detector)
+            try:
+                self._take(comparison, detector.observe(self._view, self._scope, known, hints))
+                if not detector.complete:
+                    self._follow(comparison, detector)
+            except OSError as error:
+                raise SourceError(f"the source could not be looked at: {error}; nothing was changed") from error
+            except ValueError as error:
+                raise SourceError(f"the detector said what cannot be: {error}; nothing was changed") from error
             self._prove(root)
             with catalog.database.transaction():
                 comparison.compare_hinted()
@@ -132,7 +137,7 @@ class Observing:
             with self._catalog.database.transaction():
                 for one in itertools.islice(seen, _SEEN_TOGETHER):
                     more = True
-                    if isinstance(one, Unreadable) and not one.path:
+                    if isinstance(one, Unreadable) and not one.path and not one.moving:
                         raise SourceError(f"the source cannot be read: {one.reason}; nothing was changed")
                     comparison.see(one)
                     count = len(one.entries or ()) if isinstance(one, Listing) else 1

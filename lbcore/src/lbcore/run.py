@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sqlite3
 import time
@@ -40,11 +41,14 @@ from lbcore.model import View
 from lbcore.observing import Observing
 from lbcore.plugins.manager import Plugins
 from lbcore.plugins.types import Detector, Source
+from lbcore.printable import printable
 from lbcore.progress import Progress
 from lbcore.scope import Scope
 from lbcore.target import LB, Target
 from lbcore.verifying import verify_run
 from lbcore.versions import Versions
+
+_log = logging.getLogger(__name__)
 
 _COLLECTION = "collection"
 _CURSOR = "cursor"
@@ -178,6 +182,8 @@ class JobRun:
             run = catalog.runs.get(number)
             assert run is not None
             outcome.counts, outcome.problems = dict(run.counts), catalog.runs.problem_count(number)
+            for problem in catalog.runs.problems(number):
+                _log.info("%s: %s", printable(problem.path or b"."), problem.reason)
             self._plugins.run_finished(
                 RunFinished(
                     job=self._job.name,

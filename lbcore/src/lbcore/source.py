@@ -19,14 +19,14 @@ def look_at_root(path: bytes) -> tuple[ObjectId, Attributes]:
     """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fields = _posix.look(fd, b"")
+        finally:
+            os.close(fd)
     except OSError as error:
         raise SourceError(
             f"the source {os.fsdecode(path)} cannot be read: {error.strerror}; is it mounted, readable for this user?"
         ) from error
-    try:
-        fields = _posix.look(fd, b"")
-    finally:
-        os.close(fd)
     return fields[0], Attributes._make(fields[1:9])
 
 

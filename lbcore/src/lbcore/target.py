@@ -39,13 +39,11 @@ class Target:
         self.privileged = os.geteuid() == 0
         try:
             os.makedirs(path, exist_ok=True)
-            for folder, mode in ((TREE, 0o755), (LB, 0o700)):
-                with contextlib.suppress(FileExistsError):
-                    os.mkdir(os.path.join(path, folder), mode)
+            _make_folder(os.path.join(path, TREE), 0o755)
+            _make_folder(os.path.join(path, LB), 0o700)
             os.chmod(os.path.join(path, LB), 0o700)
             for folder in (b"stage", b"versions", b"runs", b"log"):
-                with contextlib.suppress(FileExistsError):
-                    os.mkdir(os.path.join(path, LB, folder), 0o700)
+                _make_folder(os.path.join(path, LB, folder), 0o700)
             self.tree = Root(os.path.join(path, TREE))
             self.lb = Root(os.path.join(path, LB))
         except OSError as error:
@@ -235,6 +233,18 @@ class Target:
             yield fd
         finally:
             os.close(fd)
+
+
+def _make_folder(path: bytes, mode: int) -> None:
+    """Make a folder; a link in its place, even to a folder, could lead anywhere.
+
+    :raises OSError: when there is something else, or it cannot be made.
+    """
+    try:
+        os.mkdir(path, mode)
+    except FileExistsError:
+        if not stat.S_ISDIR(os.lstat(path).st_mode):
+            raise NotADirectoryError(errno.ENOTDIR, "Not a folder", path) from None
 
 
 def _status(parent_of: object, path: bytes) -> os.stat_result | None:

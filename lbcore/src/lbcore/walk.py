@@ -93,7 +93,10 @@ class Walker:
                 yield from self._pass(pool, changed, again=True, since_ns=started_ns)
             for directory in self._changed_since_read():
                 yield Unreadable(
-                    path=directory.path, reason="kept changing while it was listed", directory=directory.id
+                    path=directory.path,
+                    reason="kept changing while it was listed",
+                    directory=directory.id,
+                    moving=True,
                 )
 
     def close(self) -> None:
@@ -290,8 +293,11 @@ class Walker:
             for path, object_id, salt, mtime_ns, ctime_ns, read_ns in self._seen:
                 try:
                     now = _posix.look(root.directory(path), b"", salt)
-                except OSError:
-                    continue  # its parent has changed too, and is read again
+                except OSError as error:
+                    # A directory that went has changed its parent, which is read again. Else reading it tells more.
+                    if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                        changed.append(_Directory(path, object_id, salt))
+                    continue
                 racy = read_ns - _TICK_NS < ctime_ns <= read_ns + _TICK_NS
                 if now[0] == object_id and (now[6] != mtime_ns or now[7] != ctime_ns or racy):
                     changed.append(_Directory(path, object_id, salt))

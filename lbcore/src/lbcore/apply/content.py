@@ -319,12 +319,12 @@ def _set_in_place(work: Work, file: _File, arrived: bytes) -> None:
     step = file.step
     first, *others = [work.path(parent, name) for parent, name in file.names]
     if work.target.lb_status(arrived) is not None:
+        there = work.target.status(first)
+        if there is not None and not stat.S_ISREG(there.st_mode):
+            work.target.set_aside(first, work.run)
         before = work.catalog.objects.get(step.obj)
         if before is not None and before.data_run is not None and before.data_run < work.run:
             work.versions.keep_replaced(first, step.obj, before.data_run)
-        there = work.target.status(first)
-        if there is not None and stat.S_ISDIR(there.st_mode):
-            work.target.set_aside(first, work.run)
         work.target.replace(arrived, first)
     for path in others:
         add_name(work, first, path)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import stat
+
 from lbcore.apply.work import BATCH_STEPS, Work, find_directory
 from lbcore.attributes import Wish, set_attributes
 from lbcore.catalog.objects import ROOT
@@ -81,7 +84,10 @@ def _present(work: Work, obj: int) -> Wish:
 def _set(work: Work, path: bytes, wish: Wish) -> None:
     try:
         with work.target.handle(path) as fd:
-            work.note_refused(set_attributes(fd, wish, privileged=work.target.privileged))
+            if stat.S_IFMT(os.fstat(fd).st_mode) == stat.S_IFMT(wish.mode):
+                work.note_refused(set_attributes(fd, wish, privileged=work.target.privileged))
+                return
     except FileNotFoundError:
-        # What an ordinary user could not make, or somebody took out of the mirror; `lb verify` names it.
-        work.note_refused(["missing"])
+        pass
+    # What an ordinary user could not make, or somebody took out of the mirror or replaced; `lb verify` names it.
+    work.note_refused(["missing"])

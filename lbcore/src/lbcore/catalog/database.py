@@ -11,6 +11,7 @@ from typing import Any
 
 from lbcore.catalog.schema import MIGRATIONS
 from lbcore.errors import CatalogError
+from lbcore.failure import of_database
 
 BATCH_ROWS = 100_000
 """Rows a bulk transaction holds at the most (design: safety rule 9)."""
@@ -30,10 +31,7 @@ class Database:
             self._connection = self._connect(path, read_only)
             self._check_version(read_only)
         except sqlite3.Error as error:
-            raise CatalogError(
-                f"cannot open the catalog {os.fsdecode(path)}: {error}; "
-                "keep the file as it is, and restore it from a copy beside it (job.db.before-*) if there is one"
-            ) from error
+            raise CatalogError(f"cannot open {of_database(error, path)}") from error
 
     @staticmethod
     def _connect(path: bytes, read_only: bool) -> sqlite3.Connection:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import sqlite3
 import stat
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +17,7 @@ from lbcore.catalog.catalog import Catalog
 from lbcore.catalog.objects import Row
 from lbcore.catalog.past import Child, Past
 from lbcore.copying import ReadError
+from lbcore.errors import LbError
 from lbcore.held import Held
 from lbcore.progress import Progress
 from lbcore.restore.selection import Chosen
@@ -67,7 +69,7 @@ class Restoring:
     def restore(self, chosen: Sequence[Chosen]) -> Restored:
         """Make all of it; what cannot be restored is reported, and the rest goes on.
 
-        :raises OSError: when the destination as a whole fails.
+        :raises LbError: when the destination as a whole fails.
         """
         self._progress.stage("restore")
         with contextlib.closing(_Ledger()) as ledger:
@@ -134,7 +136,11 @@ class Restoring:
             self._report(path, f"its content in the backup cannot be read: {error.cause.strerror}")
         except OSError as error:
             if error.errno in _STOPS:
-                raise
+                where = os.fsdecode(os.path.join(self._destination.path, path))
+                raise LbError(
+                    f"cannot write {where}: {error.strerror}; what was restored before it is complete. Mend that, then "
+                    "restore again with --overwrite"
+                ) from error
             self._done.failed += 1
             self._report(path, f"cannot be restored: {error.strerror}")
 

@@ -53,11 +53,11 @@ class Job:
         return self._config
 
     def configure(self, **settings: Any) -> None:
-        """Change keys of the configuration; the others stay as they are.
+        """Change keys of the configuration, to their defaults by None; the others stay as they are.
 
         :raises UsageError: when the configuration would be refused.
         """
-        self._settings |= settings
+        self._settings = {key: value for key, value in {**self._settings, **settings}.items() if value is not None}
         ends = {"source": os.fsdecode(self.source), "target": os.fsdecode(self.target)}
         self._config = build_job(self.name, ends | self._settings, f"test: job.{self.name}", self.plugins)
 
