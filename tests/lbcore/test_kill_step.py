@@ -86,3 +86,20 @@ def test_a_run_may_be_paused_again_and_again(tmp_path: Path) -> None:
     assert codes[0] == PAUSED
     assert set(codes) <= {0, PAUSED}
     backup.assert_converges()
+
+
+@pytest.mark.parametrize("kind", ["file", "directory", "symlink"])
+def test_what_somebody_puts_in_the_place_of_a_new_file_after_a_kill_is_set_aside(tmp_path: Path, kind: str) -> None:
+    series = Series(tmp_path)
+    count = run(series.backup(), "count").stderr.splitlines()
+    backup = series.backup()
+    assert was_killed(run(backup, f"kill:{count.index('_place') + 3}"))
+    stray = backup.target / "tree" / "new" / "empty"
+    stray.unlink(missing_ok=True)
+    if kind == "directory":
+        (stray / "sub").mkdir(parents=True)
+    elif kind == "symlink":
+        stray.symlink_to(tmp_path)
+    else:
+        stray.write_text("somebody's")
+    backup.assert_converges(strays=True)
