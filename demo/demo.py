@@ -175,9 +175,7 @@ class Stage:
 def copy_standard_library(to: Path) -> tuple[int, int]:
     """Copy the running Python's standard library; the number of objects and bytes that arrived."""
     source = Path(sysconfig.get_paths()["stdlib"])
-    left_out = shutil.ignore_patterns(
-        "site-packages", "dist-packages", "__pycache__", "config-*", "test", "tests"
-    )
+    left_out = shutil.ignore_patterns("site-packages", "dist-packages", "__pycache__", "config-*", "test", "tests")
     say(f"copying {source}")
     shutil.copytree(source, to, symlinks=True, ignore=left_out)
     objects, size = 1, 0

@@ -11,9 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted(
-    document
-    for pattern in ("*.md", "docs/**/*.md", "lbcore/*.md", "plugins/*/*.md")
-    for document in ROOT.glob(pattern)
+    document for pattern in ("*.md", "docs/**/*.md", "lbcore/*.md", "plugins/*/*.md") for document in ROOT.glob(pattern)
 )
 
 _FENCE = re.compile(r"^(```|~~~).*?^\1\s*$", re.MULTILINE | re.DOTALL)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import pickle
 import shutil
@@ -194,7 +193,7 @@ def test_a_file_in_a_busy_directory_is_delivered(place: Place) -> None:
 def test_a_path_that_is_not_below_the_source_is_never_given_to_rsync(path: bytes, place: Place) -> None:
     place.write(b"secret", b"secret", below=place.outside)
     place.write(b"a/f", b"x")
-    item = dataclasses.replace(place.item(b"a/f"), path=path)
+    item = place.item(b"a/f")._replace(path=path)
     (result,) = place.start([item], program="/nonexistent/rsync")
     assert result == NotDelivered(obj=1, reason="not a path below the source")
 

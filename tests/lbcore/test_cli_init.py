@@ -117,9 +117,7 @@ def test_a_file_that_no_job_can_be_added_to_stays_as_it_is(file: Path, content: 
     assert file.read_text() == content
 
 
-@pytest.mark.parametrize(
-    ("target", "message"), [("source/backup", "inside the source"), (".", "inside the target")]
-)
+@pytest.mark.parametrize(("target", "message"), [("source/backup", "inside the source"), (".", "inside the target")])
 def test_a_job_that_could_not_run_is_not_written(file: Path, target: str, message: str) -> None:
     result = init("-c", file, target=target)
 
@@ -153,9 +151,7 @@ def test_a_user_gets_a_file_of_his_own(tmp_path: Path, monkeypatch: pytest.Monke
     assert (tmp_path / "home/.config/lb/lb.toml").exists()
 
 
-def test_a_user_is_told_when_the_system_file_hides_his_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_user_is_told_when_the_system_file_hides_his_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     init("-c", tmp_path / "etc/lb/lb.toml")
 
@@ -169,9 +165,7 @@ def test_the_environment_says_where_the_file_goes(file: Path, monkeypatch: pytes
     assert file.exists()
 
 
-@pytest.mark.parametrize(
-    ("source", "name"), [("/", "main"), ("/srv/My Data!", "My-Data"), ("/a/.git", "git")]
-)
+@pytest.mark.parametrize(("source", "name"), [("/", "main"), ("/srv/My Data!", "My-Data"), ("/a/.git", "git")])
 def test_a_job_without_a_name_is_named_after_its_source(file: Path, source: str, name: str) -> None:
     target = "/proc/none" if source != "/" else "x"
     result = init("-c", file, source=source, target=target)

@@ -59,9 +59,7 @@ def test_the_version_is_printed() -> None:
     assert lb("--version").stdout == f"lb, version {__version__}\n"
 
 
-@pytest.mark.parametrize(
-    "arguments", [["no-such"], ["--no-such"], ["plugins", "--no-such"], ["plugins", "x"]]
-)
+@pytest.mark.parametrize("arguments", [["no-such"], ["--no-such"], ["plugins", "--no-such"], ["plugins", "x"]])
 def test_a_wrong_command_line_is_status_2(arguments: list[str]) -> None:
     assert lb(*arguments).exit_code == 2
 
@@ -114,9 +112,7 @@ ERRORS = [
 
 
 @pytest.mark.parametrize("error", ERRORS)
-def test_an_error_of_lb_is_a_message_and_its_exit_status(
-    boom: ModuleType, error: type[errors.LbError]
-) -> None:
+def test_an_error_of_lb_is_a_message_and_its_exit_status(boom: ModuleType, error: type[errors.LbError]) -> None:
     boom.error = error("the disk\nis \x1b[31m full")  # type: ignore[attr-defined]
 
     result = lb("boom")
@@ -137,9 +133,7 @@ def test_an_error_of_lb_is_a_message_and_its_exit_status(
         (BrokenPipeError(errno.EPIPE, "Broken pipe"), "lb: Broken pipe"),
     ],
 )
-def test_an_unexpected_error_is_one_line_and_status_1(
-    boom: ModuleType, error: Exception, message: str
-) -> None:
+def test_an_unexpected_error_is_one_line_and_status_1(boom: ModuleType, error: Exception, message: str) -> None:
     boom.error = error  # type: ignore[attr-defined]
 
     result = lb("boom")
@@ -164,9 +158,7 @@ def test_debug_shows_where_an_error_came_from(boom: ModuleType) -> None:
     assert "Traceback" in lb("--debug", "boom").stderr
 
 
-@pytest.mark.parametrize(
-    "arguments", [["-c", "FILE", "boom"], ["boom", "-c", "FILE"], ["boom", "--config=FILE"]]
-)
+@pytest.mark.parametrize("arguments", [["-c", "FILE", "boom"], ["boom", "-c", "FILE"], ["boom", "--config=FILE"]])
 def test_the_configuration_file_may_be_named_before_and_after_the_command(
     boom: ModuleType, arguments: list[str]
 ) -> None:
@@ -182,9 +174,7 @@ def test_a_reader_that_has_seen_enough_makes_no_noise(arguments: list[str], unbu
     os.close(reading)
     environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
     with os.fdopen(writing, "wb") as pipe:
-        done = subprocess.run(
-            [LB, *arguments], env=environment, stdout=pipe, stderr=subprocess.PIPE, check=False
-        )
+        done = subprocess.run([LB, *arguments], env=environment, stdout=pipe, stderr=subprocess.PIPE, check=False)
 
     assert (done.returncode, done.stderr) == (1, b"")
 
@@ -194,8 +184,6 @@ def test_a_name_that_the_terminal_cannot_show_is_escaped(boom: ModuleType, tmp_p
     config.write_text('[job.home]\nsource = "/größe"\ntarget = "/t"\n')
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
 
-    done = subprocess.run(
-        [LB, "-c", config, "config", "show"], env=environment, capture_output=True, check=True
-    )
+    done = subprocess.run([LB, "-c", config, "config", "show"], env=environment, capture_output=True, check=True)
 
     assert b'source = "/gr\\xf6\\xdfe"' in done.stdout

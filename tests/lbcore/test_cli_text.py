@@ -40,10 +40,7 @@ def test_different_names_look_different() -> None:
 
 
 def test_a_message_keeps_its_lines_and_loses_control_characters() -> None:
-    assert (
-        printable_message("one\ntwo \x1b[31m \udce4 \ud800 c:\\")
-        == "one\ntwo \\x1b[31m \\xe4 \\xed\\xa0\\x80 c:\\"
-    )
+    assert printable_message("one\ntwo \x1b[31m \udce4 \ud800 c:\\") == "one\ntwo \\x1b[31m \\xe4 \\xed\\xa0\\x80 c:\\"
 
 
 def test_columns_are_aligned_and_end_without_spaces() -> None:

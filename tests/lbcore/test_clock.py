@@ -160,7 +160,9 @@ def test_times_are_kept_to_the_nanosecond(tmp_path: Path, seconds: int, nanoseco
     run_and_check(job, points)
     os.utime(source, ns=(0, wanted))
     run_and_check(job, points)
-    assert {os.lstat(os.path.join(job.tree, name)).st_mtime_ns for name in (b"file", b"folder", b"link", b"")} == {wanted}
+    assert {os.lstat(os.path.join(job.tree, name)).st_mtime_ns for name in (b"file", b"folder", b"link", b"")} == {
+        wanted
+    }
 
 
 def test_a_time_later_than_64_bits_of_nanoseconds_hold_does_not_stop_a_backup(tmp_path: Path) -> None:

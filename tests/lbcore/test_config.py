@@ -168,9 +168,7 @@ def test_a_transfer_may_be_one_string(read: Reader) -> None:
 def test_an_unknown_key_is_named_with_its_file_the_closest_key_and_all_that_are_known(read: Reader) -> None:
     message = read.job_error("exlude = []")
 
-    assert message.startswith(
-        f"{FILE}: job.home.exlude: unknown key; did you mean 'exclude'? known: source, "
-    )
+    assert message.startswith(f"{FILE}: job.home.exlude: unknown key; did you mean 'exclude'? known: source, ")
     assert all(key in message for key in JOB_KEYS)
 
 
@@ -204,9 +202,7 @@ def test_an_unknown_key_at_the_top_is_an_error(read: Reader) -> None:
         ),
     ],
 )
-def test_a_wrong_type_says_what_was_found_and_what_is_expected(
-    read: Reader, lines: str, message: str
-) -> None:
+def test_a_wrong_type_says_what_was_found_and_what_is_expected(read: Reader, lines: str, message: str) -> None:
     assert read.job_error(lines) == f"{FILE}: {message}"
 
 
@@ -255,9 +251,7 @@ def test_a_file_without_a_job_is_an_error(read: Reader) -> None:
 
 def test_a_job_that_is_no_section_is_an_error(read: Reader) -> None:
     assert "job: expected sections [job.NAME], found the number 3" in read.error("job = 3")
-    assert "job.home: expected a section [job.NAME], found the string '/s'" in read.error(
-        '[job]\nhome = "/s"'
-    )
+    assert "job.home: expected a section [job.NAME], found the string '/s'" in read.error('[job]\nhome = "/s"')
 
 
 @pytest.mark.parametrize(
@@ -323,9 +317,7 @@ def test_a_link_as_source_stays_a_link(read: Reader, tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "source").symlink_to(tmp_path / "real")
 
-    assert read.file(ends(tmp_path / "source", tmp_path / "t")).jobs["home"].source == bytes(
-        tmp_path / "source"
-    )
+    assert read.file(ends(tmp_path / "source", tmp_path / "t")).jobs["home"].source == bytes(tmp_path / "source")
 
 
 def test_a_source_inside_its_target_is_an_error(read: Reader, tmp_path: Path) -> None:
@@ -335,9 +327,7 @@ def test_a_source_inside_its_target_is_an_error(read: Reader, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("state_dir", ["source/state", "target/tree/state", "target/tree"])
-def test_a_state_dir_in_the_source_or_the_mirror_is_an_error(
-    read: Reader, tmp_path: Path, state_dir: str
-) -> None:
+def test_a_state_dir_in_the_source_or_the_mirror_is_an_error(read: Reader, tmp_path: Path, state_dir: str) -> None:
     message = read.error(ends(tmp_path / "source", tmp_path / "target", tmp_path / state_dir))
 
     assert f"{FILE}: job.home.state_dir: " in message
@@ -355,9 +345,7 @@ def test_two_jobs_sharing_a_target_are_an_error_for_both(read: Reader, tmp_path:
 
 
 @pytest.mark.parametrize("inner", ["t/tree", "t/tree/a", "t/.lb/x"])
-def test_a_target_inside_what_another_job_writes_is_an_error_for_both(
-    read: Reader, tmp_path: Path, inner: str
-) -> None:
+def test_a_target_inside_what_another_job_writes_is_an_error_for_both(read: Reader, tmp_path: Path, inner: str) -> None:
     config = read.file(ends("/s1", tmp_path / "t", name="one") + ends("/s2", tmp_path / inner, name="two"))
 
     assert config.jobs == {}
@@ -382,9 +370,7 @@ def test_two_jobs_sharing_a_state_dir_are_an_error(read: Reader, tmp_path: Path)
 def test_a_missing_plugin_names_the_key_and_the_package(read: Reader) -> None:
     message = read.job_error('transfer = ["rsync", "copy"]\n[job.home.rsync]\ncompress = true')
 
-    assert message == (
-        f"{FILE}: job.home.transfer: transfer 'rsync' is not installed: install the package lb-rsync"
-    )
+    assert message == (f"{FILE}: job.home.transfer: transfer 'rsync' is not installed: install the package lb-rsync")
 
 
 def test_an_unknown_thing_names_those_that_are_known(read: Reader) -> None:
@@ -545,9 +531,7 @@ def test_a_brake_without_limits_allows_everything() -> None:
     assert MaxDelete(share=None, count=None).allows(10**9, 1)
 
 
-@pytest.mark.parametrize(
-    "limit", ["", "%", "25%1000", "25% or 1000", "1e3", "-5", "101%", "and 5", "5 and 5%"]
-)
+@pytest.mark.parametrize("limit", ["", "%", "25%1000", "25% or 1000", "1e3", "-5", "101%", "and 5", "5 and 5%"])
 def test_a_limit_that_is_not_clear_is_refused(limit: str) -> None:
     with pytest.raises(UsageError):
         MaxDelete.parse(limit)
@@ -578,9 +562,7 @@ def test_a_duration_that_is_not_clear_is_refused(duration: float | str) -> None:
 
 def test_the_documentation_has_a_row_for_each_key_with_its_default() -> None:
     page = (Path(__file__).parents[2] / "docs/configuration.md").read_text()
-    rows = [
-        line.split(" | ") for line in page.splitlines() if line.startswith("| `") and line.count("|") == 5
-    ]
+    rows = [line.split(" | ") for line in page.splitlines() if line.startswith("| `") and line.count("|") == 5]
     documented = {row[0].strip("| `"): row[2] for row in rows}
     required = {field.name for field in fields(JobKeys) if field.default is MISSING}
     defaults = {field.name: field.default for field in fields(JobKeys) if field.name not in required}

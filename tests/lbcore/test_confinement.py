@@ -35,7 +35,19 @@ def series(tmp_path: Path) -> Series:
 def outside(tmp_path: Path) -> Path:
     """A folder like the one that a link is planted in the place of, which must stay as it is."""
     folder = tmp_path / "outside"
-    for name in ("file", "other", "beside", "in", "inner", "z", "linked-too", "all-names-too", "er/file", "er/other", "a/b"):
+    for name in (
+        "file",
+        "other",
+        "beside",
+        "in",
+        "inner",
+        "z",
+        "linked-too",
+        "all-names-too",
+        "er/file",
+        "er/other",
+        "a/b",
+    ):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("belongs to somebody else\n")
@@ -167,7 +179,9 @@ class Liar:
         kind = stat.S_IFDIR | 0o755 if self.directory else stat.S_IFREG | 0o644
         attributes = Attributes(kind, 0, 0, 1, 0, 0, 0, 0)
         if self.listing:
-            yield Listing(directory=root[0], path=b"", entries=[Entry(self.name, b"x" * 16, attributes)], fingerprint=None)
+            yield Listing(
+                directory=root[0], path=b"", entries=[Entry(self.name, b"x" * 16, attributes)], fingerprint=None
+            )
         else:
             yield Observation(id=b"x" * 16, attributes=attributes, names=((root[0], self.name),))
 
@@ -243,7 +257,9 @@ def test_root_opens_what_is_below_it(folder: Path) -> None:
         os.close(top)
 
 
-@pytest.mark.parametrize("path", [b"out/file", b"out-relative/file", b"within/b/file", b"a/link", b"out", b"a/b/../../out/file"])
+@pytest.mark.parametrize(
+    "path", [b"out/file", b"out-relative/file", b"within/b/file", b"a/link", b"out", b"a/b/../../out/file"]
+)
 def test_root_follows_no_link(folder: Path, path: bytes) -> None:
     with Root(os.fsencode(folder)) as root, pytest.raises((OSError, ValueError)):
         os.close(root.open(path, os.O_RDONLY))
@@ -355,7 +371,12 @@ def test_paths_that_are_too_long_to_say_are_backed_up_renamed_and_removed(tmp_pa
 def test_at_no_moment_is_a_file_set_uid_before_it_has_its_owner(tmp_path: Path) -> None:
     job = Job(os.fsencode(tmp_path / "job"))
     source = Path(os.fsdecode(job.source))
-    for name, uid, mode in (("new", 1234, 0o4755), ("group", 1234, 0o2755), ("both", 1234, 0o6711), ("root", 0, 0o4755)):
+    for name, uid, mode in (
+        ("new", 1234, 0o4755),
+        ("group", 1234, 0o2755),
+        ("both", 1234, 0o6711),
+        ("root", 0, 0o4755),
+    ):
         (source / name).write_text("#!/bin/sh\n")
         os.chown(source / name, uid, uid)
         (source / name).chmod(mode)
@@ -364,10 +385,12 @@ def test_at_no_moment_is_a_file_set_uid_before_it_has_its_owner(tmp_path: Path) 
     target = tmp_path / "job" / "target"
     config.write_text(f'[job.job]\nsource = "{source}"\ntarget = "{target}"\n')
     run = [sys.executable, "-c", "from lbcore.cli.main import main; main()", "-c", str(config), "run"]
-    calls = "trace=openat,chown,fchown,lchown,fchownat,chmod,fchmod,fchmodat,rename,renameat,renameat2,link,linkat,mkdir,mkdirat"
+    calls = "trace=/chown|chmod|rename|link|mkdir|openat"
 
     def trace() -> list[str]:
-        subprocess.run(["strace", "-f", "-y", "-o", str(series_log), "-e", calls, *run], check=True, capture_output=True)
+        subprocess.run(
+            ["strace", "-f", "-y", "-o", str(series_log), "-e", calls, *run], check=True, capture_output=True
+        )
         return series_log.read_text(errors="surrogateescape").splitlines()
 
     assert_owner_comes_first(trace(), target)

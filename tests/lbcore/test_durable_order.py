@@ -14,8 +14,10 @@ from tests.support.attempts import Backup, Series, needs_strace
 
 pytestmark = needs_strace
 
-CHANGES = ("rename,renameat,renameat2,link,linkat,symlink,symlinkat,mknod,mknodat,mkdir,mkdirat,unlink,unlinkat,rmdir,"
-           "chmod,fchmod,fchmodat,chown,fchown,lchown,fchownat,utimensat,setxattr,lsetxattr,fsetxattr,removexattr")  # fmt: skip
+CHANGES = (
+    "rename,renameat,renameat2,link,linkat,symlink,symlinkat,mknod,mknodat,mkdir,mkdirat,unlink,unlinkat,rmdir,"
+    "chmod,fchmod,fchmodat,chown,fchown,lchown,fchownat,utimensat,setxattr,lsetxattr,fsetxattr,removexattr"
+)
 
 
 @pytest.fixture(scope="module")
@@ -30,16 +32,14 @@ def events(backup: Backup, arguments: tuple[str, ...] = ("run",)) -> list[tuple[
     tree, stage, versions = (f"{backup.target}/{name}" for name in ("tree", ".lb/stage", ".lb/versions"))
     found = []
     for line in backup.trace.splitlines():
-        _, _, call = line.partition(" ")
-        name = call.strip().split("(")[0]
-        failed = " = -1 " in line
-        if name == "syncfs" and not failed:
+        name = line.partition(" ")[2].strip().split("(")[0]
+        if " = -1 " in line:
+            continue
+        if name == "syncfs":
             found.append(("sync", line))
         elif name == "pwrite64" and "job.db-wal>" in line:
             found.append(("mark", line))
-        elif name == "pwrite64" and f"{stage}/" in line:
-            found.append(("change", line))
-        elif name in CHANGES.split(",") and not failed and is_of_the_mirror(line, tree, stage, versions):
+        elif f"{stage}/" in line if name == "pwrite64" else is_of_the_mirror(line, tree, stage, versions):
             found.append(("change", line))
     return found
 

@@ -147,9 +147,7 @@ def test_things_of_each_kind_are_found_by_name(plugins: Plugins) -> None:
 def test_two_things_of_one_kind_and_name_are_an_error_naming_both_distributions(plugins: Plugins) -> None:
     plugins.register(Carrier(), "first", distribution="lb-first", version="1.0")
 
-    with pytest.raises(
-        UsageError, match=r"transfer 'carry': 'first' \(lb-first 1.0\) and 'second' \(lb-second 2"
-    ):
+    with pytest.raises(UsageError, match=r"transfer 'carry': 'first' \(lb-first 1.0\) and 'second' \(lb-second 2"):
         plugins.register(Carrier(), "second", distribution="lb-second", version="2.0")
 
 
@@ -294,9 +292,7 @@ def test_installed_plugins_are_loaded_with_their_distribution_and_version(site: 
 
 
 @pytest.mark.parametrize("code", ["import no_such_module", "raise SystemExit(3)", "def broken(:\n", "1 / 0"])
-def test_a_plugin_that_fails_to_load_is_listed_with_its_error_and_the_others_work(
-    site: Path, code: str
-) -> None:
+def test_a_plugin_that_fails_to_load_is_listed_with_its_error_and_the_others_work(site: Path, code: str) -> None:
     install(site, "lb-bad", "bad", code)
     install(site, "lb-one", "one", GOOD)
 
@@ -348,9 +344,7 @@ def test_a_missing_thing_of_ours_names_the_package_to_install(plugins: Plugins) 
 def test_a_missing_thing_whose_plugin_failed_to_load_says_so(site: Path) -> None:
     install(site, "lb-rsync", "rsync", "raise OSError('no rsync program')")
 
-    assert "plugin 'rsync' failed to load: OSError: no rsync program" in str(
-        Plugins().missing("transfer", "rsync")
-    )
+    assert "plugin 'rsync' failed to load: OSError: no rsync program" in str(Plugins().missing("transfer", "rsync"))
 
 
 def test_a_missing_thing_names_other_plugins_that_failed_to_load(site: Path) -> None:

@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 
-from lbcore import brake, hookimpl, walk
+from lbcore import _posix, brake, hookimpl, walk
 from lbcore.builtin.copy import Copy
 from lbcore.builtin.scan import Scan
 from lbcore.catalog.catalog import Catalog
-from lbcore.model import Delivery, Hint, Listing, Seen, TransferItem, View
+from lbcore.model import Delivery, Hint, Listing, NotDelivered, Seen, TransferItem, View
 from lbcore.plugins.types import DetectorPlugin, Known
 from lbcore.run import Outcome, catalog_path
 from lbcore.scope import Scope
@@ -294,6 +294,25 @@ def test_a_file_that_is_compared_and_does_not_hold_still_is_tried_again(
     backed_up(job)
 
 
+@pytest.mark.parametrize("known", [False, True])
+def test_a_file_that_could_not_be_read_is_tried_again_though_its_feed_mentions_it_no_more(
+    lb_job: MakeJob, known: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: Copy, view: View, items: Sequence[TransferItem], folder: bytes, tree: bytes) -> Iterator[Delivery]:
+        for item in items:
+            yield NotDelivered(obj=item.obj, reason="Input/output error")
+
+    job = lb_job(Feed(), detector="feed", racy_seconds=0)
+    put(job, "other", *(["file"] if known else []))
+    backed_up(job)
+    write(at(job, "file"), b"new content")
+    with monkeypatch.context() as patch:
+        patch.setattr(Copy, "deliver", fail)
+        for _ in range(2):
+            assert job.run().exit_code == 3
+    backed_up(job)
+
+
 def test_a_file_that_always_changes_counts_as_an_error_once_it_is_stale(
     lb_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -301,13 +320,22 @@ def test_a_file_that_always_changes_counts_as_an_error_once_it_is_stale(
     put(job, "log", "log of the hour")
     now_ns, clock = time.time_ns, [0]
     monkeypatch.setattr("time.time_ns", lambda: now_ns() + clock[0] * 60 * 10**9)
-    with before_each_file_is_read(lambda path: append(path) if path.endswith(b"log") else None):
+
+    def meddle(path: bytes) -> None:
+        if path.endswith(b"log") or clock[0] == 100:
+            append(path)
+
+    with before_each_file_is_read(meddle):
         codes = []
         for clock[0] in (0, 40, 59, 61, 100):
             append(at(job, "log of the hour"))
             codes.append(job.run().exit_code)
     assert codes == [0, 0, 0, 3, 3]
-    assert list(problems(job, 4)) == [b"log"]
+    with job.catalog() as catalog:
+        assert [(problem.path, problem.counted) for problem in catalog.runs.problems(5)] == [
+            (b"log", True),
+            (b"log of the hour", False),  # it was captured at 61 minutes
+        ]
     backed_up(job)
 
 
@@ -729,6 +757,54 @@ def test_runs_while_directories_move_back_and_forth_lose_nothing_and_converge(lb
     assert {outcome.exit_code for outcome in outcomes} <= {0, 3}, outcomes
     assert len(read_tree(job.source)) == objects
     assert sum(outcome.counts["objects_removed"] for outcome in outcomes) == 0
+    backed_up(job)
+
+
+def test_what_a_feed_forgot_to_mention_does_not_go_with_its_directory(lb_job: MakeJob) -> None:
+    feed = Feed()
+    job = lb_job(feed, detector="feed", racy_seconds=0)
+    put(job, "d/file", "d/sub/other", "e/x")
+    backed_up(job)
+    moved = {_posix_id(at(job, path)) for path in ("d/file", "d/sub")}
+    feed.forgets = lambda object_id: object_id in moved
+    move(job, "d/file", "e/file")
+    move(job, "d/sub", "e/sub")
+    os.rmdir(at(job, "d"))
+    outcome = backed_up(job)
+    assert (outcome.counts["objects_removed"], outcome.counts["files_copied"]) == (1, 0)
+
+
+def _posix_id(path: bytes) -> bytes:
+    fd = os.open(os.path.dirname(path), os.O_RDONLY)
+    try:
+        return _posix.look(fd, os.path.basename(path))[0]
+    finally:
+        os.close(fd)
+
+
+@pytest.mark.parametrize("when", range(1, 10))
+def test_a_directory_that_moves_while_a_feed_is_followed_is_not_lost(lb_job: MakeJob, when: int) -> None:
+    feed = Feed()
+    job = lb_job(feed, detector="feed", max_delete="100%")
+    put(job, "a/x/f", "a/x/y/g", "b/h", "c/a")
+    backed_up(job)
+    feed.observed.clear()
+    for path, _, _ in os.walk(job.source):
+        os.chmod(path, 0o751)
+    move(job, "a/x/y", "c/y")
+    put(job, "a/x/new", "a/z/new")
+
+    def meddle(count: int) -> None:
+        if count == when:
+            move(job, "a/x", "b/x")
+            move(job, "c/y", "b/x/y")
+            move(job, "a/z", "a/x")
+
+    feed.meddle = meddle
+    outcome = job.run()
+    assert outcome.exit_code in (0, 3)
+    feed.meddle = lambda count: None
+    assert not os.path.lexists(at(job, "a/z"))
     backed_up(job)
 
 

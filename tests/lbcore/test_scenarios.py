@@ -175,6 +175,17 @@ def test_4_a_hard_link_is_added_or_removed_and_nothing_else_changed(job: Job) ->
     backed_up_without_copying(job)
 
 
+def test_4_the_directory_of_a_hard_link_is_moved_away_and_the_file_itself_does_not_change(job: Job) -> None:
+    job.configure(racy_seconds=0)
+    put(job, "a", "d/sub/x")
+    os.link(at(job, "a"), at(job, "d/sub/link"))
+    backed_up(job)
+    os.rename(at(job, "d"), job.source + b"-outside")
+    backed_up_without_copying(job)
+    os.rename(job.source + b"-outside", at(job, "e"))
+    assert backed_up(job).counts["files_copied"] == 1
+
+
 def test_4_a_hard_link_is_replaced_by_a_copy_of_its_file(job: Job) -> None:
     put(job, "a")
     os.link(at(job, "a"), at(job, "b"))

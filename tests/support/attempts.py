@@ -19,6 +19,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import xxhash
@@ -68,7 +69,17 @@ class Source:
     def begin(self) -> None:
         """What the first run finds."""
         at = self.path
-        for name in ("plain", "same", "swap-1", "swap-2", "over", "victim", "gone", "becomes-directory", "moved-edited"):
+        for name in (
+            "plain",
+            "same",
+            "swap-1",
+            "swap-2",
+            "over",
+            "victim",
+            "gone",
+            "becomes-directory",
+            "moved-edited",
+        ):
             write(at / name, f"{name}, first\n")
         for name in ("deep/er/file", "deep/er/other", "deep/beside", "x/y/z", "left/in", "right/in", "doomed/a/b"):
             write(at / name, f"{name}, first\n")
@@ -207,7 +218,7 @@ class Backup:
 
     def run_here(self) -> Outcome:
         """``lb run`` within this process, which costs a tenth."""
-        job = Job(os.fsencode(self.folder))
+        job = Job(os.fsencode(self.folder), name=self.folder.name)  # not two of one name at once in a process
         job.source, job.target = os.fsencode(self.series.source.path), os.fsencode(self.target)
         job.configure()
         return job.run()
@@ -346,14 +357,9 @@ def until_nothing_fires(attempt: Callable[[int], bool], *, start: int = 1, step:
             number += together * step
 
 
-def was_killed(done: subprocess.CompletedProcess[str]) -> bool:
+def was_killed(done: subprocess.CompletedProcess[Any]) -> bool:
     """Whether SIGKILL ended it; strace ends as its main tracee did."""
     return done.returncode in (-signal.SIGKILL, 128 + signal.SIGKILL)
-
-
-def ordinary_user() -> int | None:
-    """The number of a user without privileges whom root can become."""
-    return 65534 if PRIVILEGED else None
 
 
 def host_name() -> str:

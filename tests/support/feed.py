@@ -90,8 +90,8 @@ class Feed:
         self.states: dict[bytes, State] = {}
         self.gap: str | None = None
         """Set this, and the next collection says that the feed has a gap."""
-        self.hinted: list[Hint] = []
-        """What the last collection said."""
+        self.forgets: Callable[[ObjectId], bool] = lambda object_id: False
+        """Which objects it never mentions, though it should."""
         self.observed: list[ObjectId] = []
         """What the core asked for since the test cleared this."""
         self.meddle: Callable[[int], None] = lambda count: None
@@ -118,7 +118,7 @@ class _Detector:
             hints += feed.random.choices(hints, k=len(hints)) if hints else []
             hints += [Hint(id=feed.random.randbytes(16), flags=HintFlag(7), time_ns=0) for _ in range(3)]
             feed.random.shuffle(hints)
-        feed.hinted = hints
+        hints = [hint for hint in hints if not feed.forgets(hint.id)]
         gap, feed.gap = feed.gap, None
         position = b"%d" % (int(cursor or 0) + 1)
         feed.states[position] = now

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from lbcore import xattrs
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Wish:
+class Wish(NamedTuple):
     """The attributes an object is to have."""
 
     mode: int

@@ -290,12 +290,17 @@ class Comparison:
 
     def _see_observation(self, seen: Observation) -> None:
         row = self._catalog.objects.by_id(seen.id)
+        self.flush()
+        if not self._view.stable:
+            self.moving = True
+            number = self._number(seen.id)
+            if number is not None:
+                self._catalog.plan.forget_names(number)
         if seen.attributes is None or not seen.names:
             if row is not None:
                 for parent, name in self._catalog.names.of(row.obj):
                     self._catalog.plan.lose_name(parent, name, row.obj)
             return
-        self.flush()
         parents = [self._number(parent) for parent, _ in seen.names]
         if None in parents:
             self._unconnected.append(seen)
@@ -313,17 +318,36 @@ class Comparison:
         present = set(self._catalog.names.of(obj))
         if row is not None and self._scope.by_path and wanted != present and stat.S_ISDIR(row.mode):
             self._new_directories.append((obj, seen.id))  # what is below it has other paths now
+        self._name_observed(obj, present, wanted)
+
+    def _name_observed(self, obj: int, present: set[tuple[int, bytes]], wanted: set[tuple[int, bytes]]) -> None:
+        """An object has the names ``wanted``, and in the catalog the names ``present``."""
+        plan = self._catalog.plan
         for parent, name in present - wanted:
-            self._catalog.plan.lose_name(parent, name, obj)
+            plan.lose_name(parent, name, obj)
+        if self.moving:
+            for parent, name in wanted:
+                self._displace(parent, name, obj)
         for parent, name in wanted - present:
             check_name(name)
             other = self._catalog.names.child(parent, name)
             if other is not None and other != obj:
-                self._catalog.plan.lose_name(parent, name, other)
+                plan.lose_name(parent, name, other)
                 occupant = self._catalog.objects.get(other)
                 if occupant is not None:
                     self._unexplained.add(occupant.id)
-            self._catalog.plan.gain_name(parent, name, obj)
+            plan.gain_name(parent, name, obj)
+
+    def _displace(self, parent: int, name: bytes, obj: int) -> None:
+        """An object is seen at a name where another was seen before: that one must be elsewhere now."""
+        plan = self._catalog.plan
+        other = plan.gaining(parent, name)
+        if other is not None and other != obj:
+            plan.drop_gained(parent, name)
+            step = plan.step(other)
+            if step is not None:
+                self._unexplained.add(step.id)
+        plan.keep_name(parent, name, obj)
 
     def _put_observed(self, obj: int, row: Row | None, seen: Observation, entry: Entry) -> None:
         now = entry.attributes

@@ -15,7 +15,7 @@ ObjectId = bytes
 class Attributes(NamedTuple):
     """What ``lstat`` says of an object, as far as it is kept.
 
-    A named tuple, as ``Entry``: a scan makes one for each new name, and a frozen dataclass takes five times as long.
+    A named tuple, as all of which there is one for each file: a frozen dataclass takes five times as long to make.
     """
 
     mode: int
@@ -130,8 +130,7 @@ class View:
     """The snapshot's name, for messages."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TransferItem:
+class TransferItem(NamedTuple):
     """A file whose content is to be brought to the target."""
 
     obj: int
@@ -145,8 +144,7 @@ class TransferItem:
     """Where the mirror holds its present content, relative to the tree; None for a new file."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Delivered:
+class Delivered(NamedTuple):
     """The content of ``obj`` lies complete at ``path``, unchanged while it was read."""
 
     obj: int
@@ -158,8 +156,7 @@ class Delivered:
     """What went over the transfer's channel."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class NotDelivered:
+class NotDelivered(NamedTuple):
     """The content of ``obj`` could not be brought; it stays as it was and is tried again next run."""
 
     obj: int

@@ -87,7 +87,7 @@ class Observing:
                 close_over_gone(
                     catalog,
                     None if detector.complete else lambda ids: self._ask(comparison, detector, ids),
-                    moving=comparison.moving,
+                    lambda: comparison.moving,
                 )
                 Order(catalog).settle()
                 catalog.listings.drop_planned()

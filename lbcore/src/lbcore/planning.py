@@ -12,20 +12,18 @@ from lbcore.errors import CatalogError
 from lbcore.model import ObjectId
 
 
-def close_over_gone(catalog: Catalog, ask: Callable[[list[ObjectId]], None] | None, *, moving: bool) -> None:
+def close_over_gone(catalog: Catalog, ask: Callable[[list[ObjectId]], None] | None, moving: Callable[[], bool]) -> None:
     """Whatever the catalog places below a directory that is gone loses that name too.
 
     An object without a name left is gone; it gets a step that says so. (Design: "Closure".)
 
     :param ask: has the view looked at for objects that are missing; None when all of it was seen.
-    :param moving: something moved while it was looked at: what was seen may not be one state of the tree.
+    :param moving: whether something moved while it was looked at, so that what was seen is not one state of the tree.
     """
     plan = catalog.plan
-    if moving:
-        _give_directories_one_name(catalog)
     asked: set[int] = set()
-    waiting, homeless = plan.losing_names(), plan.new_without_name() if moving else []
-    while waiting or homeless:
+    waiting, homeless = plan.losing_names(), _homeless(catalog) if moving() else []
+    while waiting or homeless or (moving() and (homeless := plan.gone_gaining_names())):
         waiting += _empty(catalog, homeless)
         homeless = []
         missing = _nameless(catalog, waiting)
@@ -34,6 +32,7 @@ def close_over_gone(catalog: Catalog, ask: Callable[[list[ObjectId]], None] | No
             ask([row.id for row in missing])
             missing = _nameless(catalog, [row.obj for row in missing])
             waiting = [obj for obj in plan.losing_names() if obj not in asked]
+            homeless = _homeless(catalog) if moving() else []
         else:
             waiting = []
         for row in missing:
@@ -43,8 +42,8 @@ def close_over_gone(catalog: Catalog, ask: Callable[[list[ObjectId]], None] | No
                 homeless.append(row.obj)
 
 
-def _give_directories_one_name(catalog: Catalog) -> None:
-    """A directory was seen at its old and at its new place: one of them counts."""
+def _homeless(catalog: Catalog) -> list[int]:
+    """New objects without a name. Directories seen at their old and their new place keep the one of them."""
     plan = catalog.plan
     for obj in plan.directories_gaining_names():
         first, *others = plan.names(obj, gained=True)
@@ -54,6 +53,7 @@ def _give_directories_one_name(catalog: Catalog) -> None:
         for parent, name in catalog.names.of(obj):
             if (parent, name) not in [*lost, first]:
                 plan.lose_name(parent, name, obj)
+    return plan.new_without_name()
 
 
 def _empty(catalog: Catalog, directories: list[int]) -> list[int]:

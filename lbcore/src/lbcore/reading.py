@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
 from lbcore import _posix
 from lbcore.beneath import Root
 from lbcore.model import Attributes, NotDelivered, TransferItem
+
+_REPLACED = (errno.ELOOP, errno.ENXIO)
+"""What opening says of a symbolic link or a socket that has taken the name of a file."""
 
 
 class ChangedError(Exception):
@@ -44,8 +48,8 @@ def check_unchanged(fd: int, item: TransferItem) -> None:
 
 def failure(item: TransferItem, error: ChangedError | OSError) -> NotDelivered:
     """The result for an item that could not be read."""
-    if isinstance(error, ChangedError):
+    if isinstance(error, ChangedError) or error.errno in _REPLACED:
         return NotDelivered(obj=item.obj, reason="changed while it was read", changed=True)
-    if isinstance(error, FileNotFoundError):
+    if isinstance(error, (FileNotFoundError, NotADirectoryError)):
         return NotDelivered(obj=item.obj, reason="vanished before it was read")
     return NotDelivered(obj=item.obj, reason=error.strerror or str(error))

@@ -96,7 +96,7 @@ class Target:
         return self._reach(path, 0o700)
 
     def _reach(self, path: bytes, needed: int = 0o500) -> tuple[int, bytes]:
-        """The directory of the mirror that holds ``path``, with the owner's permissions ``needed``, and the base name."""
+        """The directory of the mirror that holds ``path``, with at least ``needed`` for its owner, and the name."""
         if self.privileged:
             return self.tree.parent(path)
         head = path.rpartition(b"/")[0]
@@ -138,11 +138,15 @@ class Target:
         """``lstat`` of a path below ``.lb``, or None where nothing is."""
         return _status(self.lb.parent, path)
 
-    def unlink(self, path: bytes) -> None:
-        """Remove a name from the mirror; it may be gone already."""
-        with contextlib.suppress(FileNotFoundError):
+    def unlink(self, path: bytes, run: int) -> None:
+        """Remove a name from the mirror; it may be gone already. What somebody else put there is set aside."""
+        try:
             parent, name = self.parent(path)
             os.unlink(name, dir_fd=parent)
+        except FileNotFoundError:
+            return
+        except IsADirectoryError:
+            self.set_aside(path, run)
 
     def remove_directory(self, path: bytes, run: int) -> None:
         """Remove a directory from the mirror; what somebody else put into it is set aside."""

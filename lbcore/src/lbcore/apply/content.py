@@ -27,6 +27,8 @@ _SHARD_BYTES = 256 << 20
 _BATCH_FILES = 20_000
 _BATCH_BYTES = 4 << 30
 _ARRIVING = b"in"
+_COARSE_NS = 2 * 10**9
+"""Some filesystems keep times no finer than that."""
 _LEFT = b"left-"
 
 _Result = TypeVar("_Result")
@@ -163,8 +165,20 @@ def undo_new(work: Work) -> None:
         gained = work.catalog.plan.names_of(steps)
         for step in steps:
             for parent, name in gained[step.obj] if stat.S_ISREG(step.mode) else ():
-                work.target.unlink(work.path(parent, name))
+                _undo(work, step, work.path(parent, name))
     work.checkpoint(lambda: None)
+
+
+def _undo(work: Work, step: Step, path: bytes) -> None:
+    there = work.target.status(path)
+    if there is None:
+        return
+    # It had its attributes before it came here.
+    same = there.st_size == step.size and abs(there.st_mtime_ns - step.mtime_ns) < _COARSE_NS
+    if stat.S_ISREG(there.st_mode) and same:
+        work.target.unlink(path, work.run)
+    else:
+        work.target.set_aside(path, work.run)
 
 
 def place_delivered(work: Work) -> None:
@@ -332,6 +346,8 @@ def _set_in_place(work: Work, file: _File, arrived: bytes) -> None:
 
 def _place_new(work: Work, file: _File, arrived: bytes | None) -> None:
     """Give a new file its names, unless the shard has done it."""
+    if arrived is None and len(file.names) == 1:
+        return
     first, *others = [work.path(parent, name) for parent, name in file.names]
     if arrived is not None:
         work.target.set_down(arrived, first, work.run)

@@ -26,7 +26,7 @@ def _lift(work: Work, step: Step) -> None:
         if len(names) == len(work.catalog.names.of(step.obj)):
             _lift_last(work, step, paths.pop(0))
         for path in paths:
-            work.target.unlink(path)
+            work.target.unlink(path, work.run)
 
 
 def _lift_last(work: Work, step: Step, path: bytes) -> None:
@@ -35,7 +35,7 @@ def _lift_last(work: Work, step: Step, path: bytes) -> None:
     if work.target.lb_status(place) is None:
         work.target.lift(path, place)
     else:
-        work.target.unlink(path)  # an attempt that was cut short has lifted it
+        work.target.unlink(path, work.run)  # an attempt that was cut short has lifted it
 
 
 def _remove(work: Work, step: Step, paths: list[bytes]) -> None:
@@ -45,7 +45,7 @@ def _remove(work: Work, step: Step, paths: list[bytes]) -> None:
     if stat.S_ISREG(step.mode) and step.data_run is not None and step.data_run < work.run:
         work.versions.keep_removed(paths.pop(0), step.obj, step.data_run)
     for path in paths:
-        work.target.unlink(path)
+        work.target.unlink(path, work.run)
 
 
 def _mark(work: Work, steps: list[Step]) -> None:

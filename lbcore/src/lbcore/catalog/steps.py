@@ -136,6 +136,14 @@ class Plan:
         )
         return [obj for (obj,) in self._database.execute(sql)]
 
+    def gone_gaining_names(self) -> list[int]:
+        """Directories that are gone and in which something was seen later, or earlier."""
+        sql = (
+            "SELECT DISTINCT n.parent FROM step_name n JOIN step s ON s.obj = n.parent "
+            f"WHERE n.gained = 1 AND s.what & {What.GONE:d}"
+        )
+        return [obj for (obj,) in self._database.execute(sql)]
+
     def directories_gaining_names(self) -> list[int]:
         """Directories that are seen at a name they did not have."""
         sql = (
@@ -143,6 +151,25 @@ class Plan:
             f"WHERE gained = 1 AND (mode & {0o170000:d}) = {0o040000:d}"
         )
         return [obj for (obj,) in self._database.execute(sql)]
+
+    def forget_names(self, obj: int) -> None:
+        """An object is looked at again: of its names only those count as lost that another one gets."""
+        self._database.execute(
+            "DELETE FROM step_name WHERE obj = ?1 AND (gained = 1 OR NOT EXISTS (SELECT 1 FROM step_name g "
+            "WHERE g.gained = 1 AND g.parent = step_name.parent AND g.name = step_name.name))",
+            (obj,),
+        )
+
+    def gaining(self, parent: int, name: bytes) -> int | None:
+        """The object that gets this name, or None."""
+        sql = "SELECT obj FROM step_name WHERE gained = 1 AND parent = ? AND name = ?"
+        value: int | None = self._database.value(sql, (parent, name))
+        return value
+
+    def keep_name(self, parent: int, name: bytes, obj: int) -> None:
+        """An object does not lose this name."""
+        sql = "DELETE FROM step_name WHERE gained = 0 AND parent = ? AND name = ? AND obj = ?"
+        self._database.execute(sql, (parent, name, obj))
 
     def drop_gained(self, parent: int, name: bytes) -> None:
         """Nobody gets this name."""
