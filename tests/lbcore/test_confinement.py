@@ -21,7 +21,7 @@ from lbcore.plugins.types import Collection, DetectorPlugin, Known, Source
 from lbcore.scope import Scope
 from lbcore.testing import compare_trees, read_tree
 from lbcore.testing.job import Job
-from tests.support.attempts import Backup, Series, needs_root, needs_strace
+from tests.support.attempts import Backup, Series, needs_root, needs_strace, remove_tree
 
 # -- links planted in the target ------------------------------------------------------------------------------------
 
@@ -64,7 +64,7 @@ def plant(backup: Backup, place: str, to: Path) -> None:
     if path.is_symlink() or path.is_file():
         path.unlink()
     elif path.is_dir():
-        shutil.rmtree(path)
+        remove_tree(path)
     path.symlink_to(to)
     parent.chmod(mode)
 

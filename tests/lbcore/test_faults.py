@@ -18,7 +18,7 @@ from lbcore.catalog import database as catalog_database
 from lbcore.catalog.database import Database
 from lbcore.catalog.schema import MIGRATIONS
 from lbcore.errors import CatalogError
-from tests.support.attempts import Series, needs_root, needs_strace, until_nothing_fires, was_killed
+from tests.support.attempts import Series, needs_root, needs_strace, remove_tree, until_nothing_fires, was_killed
 
 ARRIVALS = ".lb/stage/in/0/0"
 SOURCE_ERRORS = 3
@@ -368,6 +368,8 @@ def test_a_migration_that_fails_leaves_the_catalog_as_it_was(series: Series, mon
 MIGRATE = """
 import os, sys
 from lbcore.catalog import database
+
+pytestmark = pytest.mark.sweep
 database.MIGRATIONS = tuple(sys.argv[2:])
 database.Database(os.fsencode(sys.argv[1])).close()
 """
@@ -415,7 +417,7 @@ def test_a_tree_that_was_rolled_back_is_refused(series: Series) -> None:
     old = backup.folder / "old"
     subprocess.run(["cp", "-a", str(backup.target), str(old)], check=True)
     assert backup.run().returncode == 0
-    shutil.rmtree(backup.target)
+    remove_tree(backup.target)
     old.rename(backup.target)
     before = fingerprint(backup.target)
     assert_clear(backup.run(), backup.target, state, "do not belong together")
@@ -455,7 +457,7 @@ def test_a_target_that_lost_part_of_itself_is_refused_and_goes_on_when_it_is_bac
     assert fingerprint(backup.target / "tree") == before
     back = backup.target / lost
     if back.is_dir():
-        shutil.rmtree(back)
+        remove_tree(back)
     aside.replace(back)
     backup.assert_converges()
 

@@ -11,6 +11,8 @@ import pytest
 
 from tests.support.attempts import Backup, Series, until_nothing_fires, was_killed
 
+pytestmark = pytest.mark.sweep
+
 PROGRAM = os.path.join(os.path.dirname(os.path.dirname(__file__)), "support", "fault_points.py")
 PAUSED = 75
 

@@ -28,6 +28,8 @@ from tests.support.changes import KINDS, Change, Changer
 from tests.support.feed import Feed
 from tests.support.points import read_point
 
+pytestmark = pytest.mark.sweep
+
 MEMORY = "/dev/shm"
 """Most of it happens here: on a disk, most of the time goes into making things durable."""
 EXAMPLES = settings.default.max_examples if settings.default else 100

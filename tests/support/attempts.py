@@ -59,6 +59,17 @@ def write(path: Path, content: bytes | str = b"") -> None:
         file.truncate()
 
 
+def remove_tree(path: Path) -> None:
+    """All of it; an ordinary user cannot remove anything from a folder that its owner may not write in."""
+    if not PRIVILEGED:
+        path.chmod(0o700)
+        for folder, folders, _ in os.walk(path):
+            for below in (Path(folder) / name for name in folders):
+                if not below.is_symlink():
+                    below.chmod(0o700)
+    shutil.rmtree(path)
+
+
 class Source:
     """A small tree, and three states of it: every kind of object and every kind of change in few objects."""
 
@@ -252,12 +263,7 @@ class Backup:
 
     def drop(self) -> None:
         """It went well: give the space back."""
-        if not PRIVILEGED:
-            # Without privileges nothing can be removed from a folder that its owner may not write in.
-            for path, folders, _ in os.walk(self.folder):
-                for name in folders:
-                    (Path(path) / name).chmod(0o700)
-        shutil.rmtree(self.folder)
+        remove_tree(self.folder)
 
     def runs(self) -> list[tuple[int, str]]:
         """Number and state of each run."""
