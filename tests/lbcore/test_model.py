@@ -94,6 +94,11 @@ def changers(source: bytes, rounds: list[list[Change]], *, standard: bool) -> It
         yield read_tree(source)
 
 
+def assert_equal(original: Tree | bytes, copy: Tree | bytes, note: str = "") -> None:
+    differences = compare_trees(original, copy)
+    assert not differences, "\n".join([note, *differences])
+
+
 def run_well(job: Job) -> int:
     outcome = job.run()
     assert (outcome.exit_code, outcome.message, outcome.problems) == (0, "", 0)
@@ -121,14 +126,14 @@ def test_the_backup_equals_the_source_after_each_run_and_every_point_in_time_sta
         points: dict[int, Tree] = {}
         for source in changers(job.source, rounds, standard=standard):
             points[run_well(job)] = source
-            assert compare_trees(source, job.tree) == []
+            assert_equal(source, job.tree)
         run = run_well(job)  # nothing has changed
         assert rows_of(job, run) == 0
         points[run] = source
         for number, source in points.items():
-            assert compare_trees(source, read_point(job.target, number)) == [], f"run {number}"
+            assert_equal(source, read_point(job.target, number), f"run {number}")
         job.restore(number - 1, job.source + b"-restored")
-        assert compare_trees(points.get(number - 1, source), job.source + b"-restored") == []
+        assert_equal(points.get(number - 1, source), job.source + b"-restored")
 
 
 @pytest.mark.parametrize("make_job", [scan_job, sparse_feed_job])
@@ -142,9 +147,9 @@ def test_the_same_holds_on_a_disk_where_numbers_of_inodes_are_used_again(
         points: dict[int, Tree] = {}
         for source in changers(job.source, rounds, standard=True):
             points[run_well(job)] = source
-            assert compare_trees(source, job.tree) == []
+            assert_equal(source, job.tree)
         for number, source in points.items():
-            assert compare_trees(source, read_point(job.target, number)) == [], f"run {number}"
+            assert_equal(source, read_point(job.target, number), f"run {number}")
 
 
 # -- what the patterns of a job cover -----------------------------------------------------------------------------
@@ -173,7 +178,7 @@ def test_the_backup_equals_the_covered_part_of_the_source_whatever_moves_in_and_
         job = make_job(folder, exclude=["run1", "/a/b"])
         for source in changers(job.source, rounds, standard=standard):
             run_well(job)
-            assert compare_trees(covered(source), job.tree) == []
+            assert_equal(covered(source), job.tree)
 
 
 # -- metamorphic --------------------------------------------------------------------------------------------------
@@ -217,7 +222,7 @@ def test_a_feed_whatever_its_order_and_a_scan_give_the_same_history_and_many_sma
         for other in others:
             assert other == first
         assert facts(once, times=False) == facts(jobs[0], times=False)
-        assert compare_trees(once.tree, jobs[0].tree) == []
+        assert_equal(once.tree, jobs[0].tree)
 
 
 # -- a source that changes while it is looked at ------------------------------------------------------------------
@@ -279,6 +284,6 @@ def test_whatever_changes_while_it_is_looked_at_a_run_ends_well_and_a_quiet_one_
             plugin.meddle = lambda count: None
             source = read_tree(job.source)
             points[run_well(job)] = source
-            assert compare_trees(source, job.tree) == []
+            assert_equal(source, job.tree)
         for number, source in points.items():
-            assert compare_trees(source, read_point(job.target, number)) == [], f"run {number}"
+            assert_equal(source, read_point(job.target, number), f"run {number}")

@@ -29,6 +29,8 @@ from lbcore.scope import Scope
 
 _BUFFER_ROWS = 5_000
 _VANISHED = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+_DEEPEST = 100_000
+"""More directories on a path than this are a circle, which only moves during an observation can make."""
 _NEW_FILE = What.NEW | What.DATA
 
 
@@ -384,11 +386,13 @@ class Comparison:
         found, self._unconnected = self._unconnected, []
         return found
 
-    def path_in_view(self, obj: int) -> bytes:
-        """The path of a directory as the observations have it."""
+    def path_in_view(self, obj: int) -> bytes | None:
+        """The path of a directory as the observations have it; None when it has none any more."""
         parts: list[bytes] = []
         while obj != ROOT:
             names = self._catalog.plan.names(obj, gained=True) or self._catalog.names.of(obj)
+            if not names or len(parts) > _DEEPEST:
+                return None
             obj, name = names[0]
             parts.append(name)
         return b"/".join(reversed(parts))

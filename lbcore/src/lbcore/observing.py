@@ -111,11 +111,14 @@ class Observing:
         asked: set[ObjectId] = set()
         while True:
             for obj, directory_id in comparison.take_new_directories():
+                path = comparison.path_in_view(obj)
+                if path is None:
+                    continue
                 walker = Walker(
                     self._view, self._scope, self._catalog.listings,
                     racy_seconds=self._racy_seconds, workers=self._workers,
                 )  # fmt: skip
-                self._take(comparison, walker.walk(comparison.path_in_view(obj), directory_id))
+                self._take(comparison, walker.walk(path, directory_id))
             wanted = comparison.take_unexplained() - asked
             unconnected = comparison.take_unconnected()
             if not wanted:
