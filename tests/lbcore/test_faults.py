@@ -20,6 +20,8 @@ from lbcore.catalog.schema import MIGRATIONS
 from lbcore.errors import CatalogError
 from tests.support.attempts import Series, needs_root, needs_strace, remove_tree, until_nothing_fires, was_killed
 
+pytestmark = pytest.mark.sweep
+
 ARRIVALS = ".lb/stage/in/0/0"
 SOURCE_ERRORS = 3
 
@@ -368,8 +370,6 @@ def test_a_migration_that_fails_leaves_the_catalog_as_it_was(series: Series, mon
 MIGRATE = """
 import os, sys
 from lbcore.catalog import database
-
-pytestmark = pytest.mark.sweep
 database.MIGRATIONS = tuple(sys.argv[2:])
 database.Database(os.fsencode(sys.argv[1])).close()
 """

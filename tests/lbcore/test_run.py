@@ -26,7 +26,7 @@ from lbcore.run import Outcome, catalog_path
 from lbcore.scope import Scope
 from lbcore.testing import MakeJob, compare_trees, read_tree
 from lbcore.testing.job import Job
-from tests.support.changes import acl, punch_hole, write
+from tests.support.changes import acl, exchange, punch_hole, write
 from tests.support.feed import Feed
 from tests.support.feed import walk as walk_source
 from tests.support.points import read_point
@@ -700,6 +700,31 @@ def test_a_directory_that_moves_past_the_scan_is_not_lost(job: Job, meddler: Med
     assert not meddler.after
     assert outcome.counts["objects_removed"] == 0
     assert compare_trees(job.source, job.tree, ignore=["mtime_ns"]) == []
+    backed_up(job)
+
+
+def test_link_targets_and_xattrs_are_not_taken_from_what_has_the_path_by_then(
+    lb_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two directories swap after one was listed: the paths of what is in them lead to other objects."""
+    job = lb_job(max_delete="100%")
+    for folder in ("p", "q"):
+        put(job, f"{folder}/d/file")
+        os.symlink(f"target in {folder}", at(job, f"{folder}/d/link"))
+        os.setxattr(at(job, f"{folder}/d/file"), "user.x", folder.encode())
+    report = walk.Walker._report
+    swapped: list[bool] = []
+
+    def swap_and_report(walker: walk.Walker, reading: Any, again: bool) -> Iterator[Any]:
+        if reading.directory.path == b"p/d" and not swapped:
+            swapped.append(True)
+            exchange(at(job, "p"), at(job, "q"))
+        return report(walker, reading, again)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(walk.Walker, "_report", swap_and_report)
+        assert job.run().exit_code in (0, 3)
+    assert swapped
     backed_up(job)
 
 

@@ -8,7 +8,7 @@ import sqlite3
 import stat
 from typing import Any
 
-from lbcore import xattrs
+from lbcore import _posix, xattrs
 from lbcore.beneath import Root, check_name
 from lbcore.catalog.catalog import Catalog
 from lbcore.catalog.objects import ROOT, Row
@@ -271,6 +271,7 @@ class Comparison:
         if stat.S_ISLNK(entry.attributes.mode):
             target = os.readlink(entry.name, dir_fd=directory)
         if not entry.has_xattrs:
+            self._check_same(directory, entry)
             return target, None
         try:
             found = xattrs.read(b"/proc/self/fd/%d/%s" % (directory, entry.name or b"."))
@@ -282,7 +283,21 @@ class Comparison:
             self._catalog.hints.keep(entry.id, HintFlag.ATTRIBUTES, self._kept_collection)
             known = self._catalog.objects.get(obj)
             return target, known.extras if known else None
+        self._check_same(directory, entry)
         return target, self._catalog.extras.number(found)
+
+    def _check_same(self, directory: int, entry: Entry) -> None:
+        """What was read by its path belongs to the object that was listed, in the state that was listed.
+
+        :raises FileNotFoundError: when another object, or another state, may have been read.
+        """
+        if self._view.stable or not entry.name:
+            return
+        now = _posix.look(directory, entry.name)
+        # The rest of an id depends on the filesystem mounted here; the times of two objects are never all the same.
+        same = now[0][:8] == entry.id[:8] and Attributes._make(now[1:9]).ctime_ns == entry.attributes.ctime_ns
+        if not same:
+            raise FileNotFoundError(errno.ENOENT, "another object has this name now", entry.name)
 
     def _is_in_doubt(self, object_id: ObjectId) -> bool:
         """Whether something about an object could not be read by an earlier run, with its times as they are now."""
