@@ -235,6 +235,8 @@ class Changer:
         modes = _MODES + (_MODES_OF_ROOT if ROOT_USER else ())
         path = self.anything(change.first)
         mode = modes[change.value % len(modes)]
+        if not ROOT_USER and os.path.isdir(path):
+            mode |= 0o700  # an ordinary user could not look into it any more, and neither could lb
         if not os.path.islink(path):
             os.chmod(path, mode)
 
