@@ -8,7 +8,8 @@ from functools import cache
 from pathlib import Path
 
 import click
-import pytest
+
+from lbcore.cli.main import main
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "commands.md"
@@ -16,14 +17,6 @@ PAGE = ROOT / "docs" / "commands.md"
 _HEADING = re.compile(r"^(#{2,4}) `(lb[^`]*)`", re.MULTILINE)
 _ROW = re.compile(r"^\| (`.*?) \|", re.MULTILINE)
 _OPTION = re.compile(r"(?<![\w-])--?[a-zA-Z][\w-]*")
-
-
-def lb_group() -> click.Group:
-    """The ``lb`` command, wherever the module keeps it."""
-    module = pytest.importorskip("lbcore.cli.main")
-    groups = [value for value in vars(module).values() if isinstance(value, click.Group)]
-    assert groups, "lbcore.cli.main has no click group"
-    return max(groups, key=lambda group: len(group.list_commands(click.Context(group))))
 
 
 def walk(command: click.Command, path: tuple[str, ...]) -> Iterator[tuple[str, click.Command]]:
@@ -66,12 +59,12 @@ def described(section: str) -> set[str]:
 
 
 def test_every_command_has_a_heading_and_every_heading_a_command() -> None:
-    assert set(sections()) == {path for path, _ in walk(lb_group(), ("lb",))}
+    assert set(sections()) == {path for path, _ in walk(main, ("lb",))}
 
 
 def test_every_option_is_described_and_none_is_invented() -> None:
     differences = {}
-    for path, command in walk(lb_group(), ("lb",)):
+    for path, command in walk(main, ("lb",)):
         words, own = described(sections().get(path, "")) - EVERYWHERE, options(command)
         if words != own:
             differences[path] = {"not described": own - words, "not there": words - own}

@@ -50,7 +50,7 @@ def test_a_file_that_changed_after_it_was_observed_is_not_delivered(place: Place
     for name in (b"longer", b"same size", b"touched", b"quiet"):
         place.write(name, b"before")
     items = place.items(b"longer", b"same size", b"touched", b"quiet")
-    time.sleep(0.02)
+    time.sleep(0.02)  # so that the clock of the filesystem has gone on
     place.write(b"longer", b"before and after")
     place.write(b"same size", b"after!")
     os.utime(place.source + b"/same size", ns=(0, items[1].attributes.mtime_ns))
