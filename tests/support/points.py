@@ -27,8 +27,9 @@ class _Reader:
 
     def at(self, table: str, columns: str) -> list[tuple[Any, ...]]:
         return self.rows(
-            f"SELECT {columns} FROM {table} WHERE first_run <= ?1 UNION ALL "
-            f"SELECT {columns} FROM {table}_past WHERE first_run <= ?1 AND last_run >= ?1",
+            f"SELECT {columns} FROM {table} WHERE first_run <= ? UNION ALL "
+            f"SELECT {columns} FROM {table}_past WHERE ? BETWEEN first_run AND last_run",
+            self.run,
             self.run,
         )
 

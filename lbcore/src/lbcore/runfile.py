@@ -14,13 +14,13 @@ from lbcore.catalog.catalog import Catalog
 from lbcore.target import LB, Target
 
 _TABLES = {
-    "run": "SELECT * FROM run WHERE run = ?1",
-    "object": "SELECT * FROM object WHERE first_run = ?1",
-    "object_past": "SELECT * FROM object_past WHERE last_run = ?1 - 1",
-    "name": "SELECT * FROM name WHERE first_run = ?1",
-    "name_past": "SELECT * FROM name_past WHERE last_run = ?1 - 1",
+    "run": "SELECT * FROM run WHERE run = :run",
+    "object": "SELECT * FROM object WHERE first_run = :run",
+    "object_past": "SELECT * FROM object_past WHERE last_run = :run - 1",
+    "name": "SELECT * FROM name WHERE first_run = :run",
+    "name_past": "SELECT * FROM name_past WHERE last_run = :run - 1",
     "extras": (
-        "SELECT * FROM extras WHERE extras IN (SELECT extras FROM object WHERE first_run = ?1 AND extras IS NOT NULL)"
+        "SELECT * FROM extras WHERE extras IN (SELECT extras FROM object WHERE first_run = :run AND extras IS NOT NULL)"
     ),
 }
 
@@ -38,7 +38,7 @@ def write(catalog: Catalog, target: Target, run: int) -> None:
         database.execute("PRAGMA file.synchronous = OFF")
         with database.transaction():
             for table, select in _TABLES.items():
-                database.execute(f"CREATE TABLE file.{table} AS {select}", (run,))
+                database.execute(f"CREATE TABLE file.{table} AS {select}", {"run": run})
     digest = xxhash.xxh3_128()
     with open(part, "rb") as file:
         while block := file.read(1 << 20):

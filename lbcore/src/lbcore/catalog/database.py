@@ -6,7 +6,7 @@ import contextlib
 import os
 import sqlite3
 import urllib.parse
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from lbcore.catalog.schema import MIGRATIONS
@@ -15,6 +15,10 @@ from lbcore.failure import of_database
 
 BATCH_ROWS = 100_000
 """Rows a bulk transaction holds at the most (design: safety rule 9)."""
+
+
+Values = Sequence[Any] | Mapping[str, Any]
+"""For the ``?`` of a statement, or its ``:name``s."""
 
 
 class Database:
@@ -132,20 +136,20 @@ class Database:
             raise
         self._connection.execute("RELEASE part")
 
-    def execute(self, sql: str, values: Iterable[Any] = ()) -> sqlite3.Cursor:
+    def execute(self, sql: str, values: Values = ()) -> sqlite3.Cursor:
         """One statement."""
-        return self._connection.execute(sql, tuple(values))
+        return self._connection.execute(sql, values)
 
     def execute_many(self, sql: str, rows: Iterable[tuple[Any, ...]]) -> int:
         """One statement for each row; returns the number of rows changed."""
         return self._connection.executemany(sql, rows).rowcount
 
-    def row(self, sql: str, values: Iterable[Any] = ()) -> tuple[Any, ...] | None:
+    def row(self, sql: str, values: Values = ()) -> tuple[Any, ...] | None:
         """The first row, or None."""
-        row: tuple[Any, ...] | None = self._connection.execute(sql, tuple(values)).fetchone()
+        row: tuple[Any, ...] | None = self._connection.execute(sql, values).fetchone()
         return row
 
-    def value(self, sql: str, values: Iterable[Any] = ()) -> Any:
+    def value(self, sql: str, values: Values = ()) -> Any:
         """The first column of the first row, or None."""
         row = self.row(sql, values)
         return None if row is None else row[0]

@@ -56,9 +56,9 @@ class Listings:
     def missing_names(self, directory: int) -> list[tuple[bytes, int]]:
         """(name, object) of what the catalog has in a directory listed in parts and no part showed."""
         rows = self._database.execute(
-            "SELECT name, obj FROM name n WHERE parent = ?1 AND NOT EXISTS "
-            "(SELECT 1 FROM seen_name s WHERE s.parent = ?1 AND s.name = n.name)",
-            (directory,),
+            "SELECT name, obj FROM name n WHERE parent = :parent AND NOT EXISTS "
+            "(SELECT 1 FROM seen_name s WHERE s.parent = :parent AND s.name = n.name)",
+            {"parent": directory},
         ).fetchall()
         self._database.execute("DELETE FROM seen_name WHERE parent = ?", (directory,))
         return rows

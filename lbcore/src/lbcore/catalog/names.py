@@ -9,16 +9,16 @@ from lbcore.catalog.database import Database
 from lbcore.catalog.objects import ROOT
 
 _CHILD_AT = (
-    "SELECT obj FROM name WHERE parent = ?1 AND name = ?2 AND first_run <= ?3 UNION ALL "
-    "SELECT obj FROM name_past WHERE parent = ?1 AND name = ?2 AND first_run <= ?3 AND last_run >= ?3"
+    "SELECT obj FROM name WHERE parent = :parent AND name = :name AND first_run <= :run UNION ALL "
+    "SELECT obj FROM name_past WHERE parent = :parent AND name = :name AND first_run <= :run AND last_run >= :run"
 )
 _CHILDREN_AT = (
-    "SELECT name, obj FROM name WHERE parent = ?1 AND first_run <= ?2 UNION ALL "
-    "SELECT name, obj FROM name_past WHERE parent = ?1 AND first_run <= ?2 AND last_run >= ?2 ORDER BY name"
+    "SELECT name, obj FROM name WHERE parent = :parent AND first_run <= :run UNION ALL "
+    "SELECT name, obj FROM name_past WHERE parent = :parent AND first_run <= :run AND last_run >= :run ORDER BY name"
 )
 _NAMES_AT = (
-    "SELECT parent, name FROM name WHERE obj = ?1 AND first_run <= ?2 UNION ALL "
-    "SELECT parent, name FROM name_past WHERE obj = ?1 AND first_run <= ?2 AND last_run >= ?2 ORDER BY 1, 2"
+    "SELECT parent, name FROM name WHERE obj = :obj AND first_run <= :run UNION ALL "
+    "SELECT parent, name FROM name_past WHERE obj = :obj AND first_run <= :run AND last_run >= :run ORDER BY 1, 2"
 )
 
 
@@ -35,11 +35,11 @@ class Names:
 
     def of_at(self, obj: int, run: int) -> list[tuple[int, bytes]]:
         """All names of an object at ``run``."""
-        return self._database.execute(_NAMES_AT, (obj, run)).fetchall()
+        return self._database.execute(_NAMES_AT, {"obj": obj, "run": run}).fetchall()
 
     def child_at(self, parent: int, name: bytes, run: int) -> int | None:
         """The object that had this name at ``run``, or None."""
-        value: int | None = self._database.value(_CHILD_AT, (parent, name, run))
+        value: int | None = self._database.value(_CHILD_AT, {"parent": parent, "name": name, "run": run})
         return value
 
     def child(self, parent: int, name: bytes) -> int | None:
@@ -49,14 +49,14 @@ class Names:
 
     def children_at(self, parent: int, run: int) -> Iterator[tuple[bytes, int]]:
         """The names in a directory at ``run``, sorted."""
-        yield from self._database.execute(_CHILDREN_AT, (parent, run))
+        yield from self._database.execute(_CHILDREN_AT, {"parent": parent, "run": run})
 
     def periods(self, obj: int) -> list[tuple[int, int | None, int, bytes]]:
         """Every name an object had: (first run, last run or None, parent, name), oldest first."""
         return self._database.execute(
-            "SELECT first_run, last_run, parent, name FROM name_past WHERE obj = ?1 UNION ALL "
-            "SELECT first_run, NULL, parent, name FROM name WHERE obj = ?1 ORDER BY 1, 3, 4",
-            (obj,),
+            "SELECT first_run, last_run, parent, name FROM name_past WHERE obj = :obj UNION ALL "
+            "SELECT first_run, NULL, parent, name FROM name WHERE obj = :obj ORDER BY 1, 3, 4",
+            {"obj": obj},
         ).fetchall()
 
     def lose_batch(self, run: int) -> None:
@@ -64,9 +64,9 @@ class Names:
         lost = "FROM batch b CROSS JOIN step_name s ON s.obj = b.obj AND s.gained = 0 "
         names = "CROSS JOIN name n ON n.parent = s.parent AND n.name = s.name AND n.obj = s.obj"
         self._database.execute(
-            f"INSERT INTO name_past SELECT n.parent, n.name, n.obj, n.first_run, ?1 - 1 {lost}{names} "
-            "WHERE n.first_run < ?1",
-            (run,),
+            f"INSERT INTO name_past SELECT n.parent, n.name, n.obj, n.first_run, :run - 1 {lost}{names} "
+            "WHERE n.first_run < :run",
+            {"run": run},
         )
         # One by one: for a list of pairs SQLite would look through all names of each parent.
         rows = self._database.execute(f"SELECT n.parent, n.name {lost}{names}").fetchall()

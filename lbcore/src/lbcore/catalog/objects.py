@@ -34,8 +34,8 @@ class Row(NamedTuple):
 
 _CURRENT = f"SELECT obj, {OBJECT_COLUMNS} FROM object"
 _AT = (
-    f"SELECT obj, {OBJECT_COLUMNS} FROM object WHERE obj = ?1 AND first_run <= ?2 UNION ALL "
-    f"SELECT obj, {OBJECT_COLUMNS} FROM object_past WHERE obj = ?1 AND first_run <= ?2 AND last_run >= ?2"
+    f"SELECT obj, {OBJECT_COLUMNS} FROM object WHERE obj = :obj AND first_run <= :run UNION ALL "
+    f"SELECT obj, {OBJECT_COLUMNS} FROM object_past WHERE obj = :obj AND first_run <= :run AND last_run >= :run"
 )
 
 
@@ -60,7 +60,7 @@ class Objects:
 
     def at(self, obj: int, run: int) -> Row | None:
         """The object as it was at ``run``, or None."""
-        row = self._database.row(_AT, (obj, run))
+        row = self._database.row(_AT, {"obj": obj, "run": run})
         return None if row is None else Row(*row)
 
     def count(self) -> int:
@@ -88,9 +88,9 @@ class Objects:
     def versions(self, obj: int) -> Iterator[tuple[int, int | None, Row]]:
         """Every state of an object: (first run, last run or None, state), oldest first."""
         cursor = self._database.execute(
-            f"SELECT first_run, last_run, obj, {OBJECT_COLUMNS} FROM object_past WHERE obj = ?1 UNION ALL "
-            f"SELECT first_run, NULL, obj, {OBJECT_COLUMNS} FROM object WHERE obj = ?1 ORDER BY first_run",
-            (obj,),
+            f"SELECT first_run, last_run, obj, {OBJECT_COLUMNS} FROM object_past WHERE obj = :obj UNION ALL "
+            f"SELECT first_run, NULL, obj, {OBJECT_COLUMNS} FROM object WHERE obj = :obj ORDER BY first_run",
+            {"obj": obj},
         )
         for first, last, *row in cursor:
             yield first, last, Row._make(row)
@@ -98,14 +98,14 @@ class Objects:
     def changed_between(self, older: int, newer: int) -> Iterator[int]:
         """Numbers of objects with a state or a name that began or ended after ``older`` and up to ``newer``."""
         parts = [
-            "SELECT obj FROM object WHERE first_run > ?1 AND first_run <= ?2",
-            "SELECT obj FROM object_past WHERE last_run >= ?1 AND last_run < ?2",
-            "SELECT obj FROM object_past WHERE first_run > ?1 AND first_run <= ?2",
-            "SELECT obj FROM name WHERE first_run > ?1 AND first_run <= ?2",
-            "SELECT obj FROM name_past WHERE last_run >= ?1 AND last_run < ?2",
-            "SELECT obj FROM name_past WHERE first_run > ?1 AND first_run <= ?2",
+            "SELECT obj FROM object WHERE first_run > :older AND first_run <= :newer",
+            "SELECT obj FROM object_past WHERE last_run >= :older AND last_run < :newer",
+            "SELECT obj FROM object_past WHERE first_run > :older AND first_run <= :newer",
+            "SELECT obj FROM name WHERE first_run > :older AND first_run <= :newer",
+            "SELECT obj FROM name_past WHERE last_run >= :older AND last_run < :newer",
+            "SELECT obj FROM name_past WHERE first_run > :older AND first_run <= :newer",
         ]
-        for (obj,) in self._database.execute(" UNION ".join(parts), (older, newer)):
+        for (obj,) in self._database.execute(" UNION ".join(parts), {"older": older, "newer": newer}):
             yield obj
 
     def put_batch(self, run: int) -> None:
@@ -136,9 +136,9 @@ class Objects:
         # What began in this very run was never part of a point in time.
         columns = ", ".join(f"o.{column}" for column in OBJECT_COLUMNS.split(", "))
         self._database.execute(
-            f"INSERT INTO object_past SELECT o.obj, {columns}, o.first_run, ?1 - 1 "
-            "FROM batch b CROSS JOIN object o ON o.obj = b.obj WHERE o.first_run < ?1",
-            (run,),
+            f"INSERT INTO object_past SELECT o.obj, {columns}, o.first_run, :run - 1 "
+            "FROM batch b CROSS JOIN object o ON o.obj = b.obj WHERE o.first_run < :run",
+            {"run": run},
         )
 
     def content_is_kept(self, obj: int, data_run: int) -> bool:

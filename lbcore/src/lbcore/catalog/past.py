@@ -14,21 +14,22 @@ _COLUMNS = ", ".join(f"o.{column}" for column in OBJECT_COLUMNS.split(", "))
 # How many names an object had: more than one makes it a group of hard links.
 _NAMES = (
     "CASE WHEN o.mode & 61440 = 16384 THEN 1 ELSE "  # a directory has one
-    "(SELECT count(*) FROM name WHERE obj = n.obj AND first_run <= ?2) + "
-    "(SELECT count(*) FROM name_past WHERE obj = n.obj AND first_run <= ?2 AND last_run >= ?2) END"
+    "(SELECT count(*) FROM name WHERE obj = n.obj AND first_run <= :run) + "
+    "(SELECT count(*) FROM name_past WHERE obj = n.obj AND first_run <= :run AND last_run >= :run) END"
 )
 _CHILDREN = (
     "WITH n AS ("
-    "SELECT name, obj FROM name WHERE parent = ?1 AND name > ?3 AND first_run <= ?2 UNION ALL "
-    "SELECT name, obj FROM name_past WHERE parent = ?1 AND name > ?3 AND first_run <= ?2 AND last_run >= ?2 "
-    "ORDER BY name LIMIT ?4) "
-    f"SELECT n.name, {_NAMES}, o.obj, {_COLUMNS} FROM n JOIN object o ON o.obj = n.obj AND o.first_run <= ?2 "
+    "SELECT name, obj FROM name WHERE parent = :parent AND name > :after AND first_run <= :run UNION ALL "
+    "SELECT name, obj FROM name_past WHERE parent = :parent AND name > :after AND first_run <= :run "
+    "AND last_run >= :run "
+    "ORDER BY name LIMIT :rows) "
+    f"SELECT n.name, {_NAMES}, o.obj, {_COLUMNS} FROM n JOIN object o ON o.obj = n.obj AND o.first_run <= :run "
     f"UNION ALL SELECT n.name, {_NAMES}, o.obj, {_COLUMNS} FROM n "
-    "JOIN object_past o ON o.obj = n.obj AND o.first_run <= ?2 AND o.last_run >= ?2 ORDER BY 1"
+    "JOIN object_past o ON o.obj = n.obj AND o.first_run <= :run AND o.last_run >= :run ORDER BY 1"
 )
 _HOLDERS = (
-    "SELECT first_run, last_run, obj FROM name_past WHERE parent = ?1 AND name = ?2 UNION ALL "
-    "SELECT first_run, NULL, obj FROM name WHERE parent = ?1 AND name = ?2 ORDER BY 1"
+    "SELECT first_run, last_run, obj FROM name_past WHERE parent = :parent AND name = :name UNION ALL "
+    "SELECT first_run, NULL, obj FROM name WHERE parent = :parent AND name = :name ORDER BY 1"
 )
 _KEPT = (
     f"SELECT o.obj, {_COLUMNS}, o.first_run, o.last_run FROM object_past o "
@@ -63,14 +64,16 @@ class Past:
     def children(self, parent: int, run: int) -> Iterator[Child]:
         """What a directory held at ``run``, by name."""
         after = b""
-        while page := self._database.execute(_CHILDREN, (parent, run, after, _PAGE_ROWS)).fetchall():
+        while page := self._database.execute(
+            _CHILDREN, {"parent": parent, "run": run, "after": after, "rows": _PAGE_ROWS}
+        ).fetchall():
             for name, names, *row in page:
                 yield Child(name, names, Row._make(row))
             after = page[-1][0]
 
     def holders(self, parent: int, name: bytes) -> list[tuple[int, int | None, int]]:
         """Who had a name: (first run, last run or None, object), oldest first."""
-        return self._database.execute(_HOLDERS, (parent, name)).fetchall()
+        return self._database.execute(_HOLDERS, {"parent": parent, "name": name}).fetchall()
 
     def kept_versions(self) -> Iterator[tuple[Row, int, int]]:
         """Each content that only ``.lb/versions`` holds, once: a state that shows it, with its first and last run."""

@@ -122,10 +122,10 @@ class Plan:
     def keep_lost_names(self, parent: int) -> None:
         """What this directory lost stays in it, unless it was seen elsewhere or its name is another's now."""
         self._database.execute(
-            "DELETE FROM step_name WHERE parent = ?1 AND gained = 0 "
-            "AND name NOT IN (SELECT name FROM step_name WHERE parent = ?1 AND gained = 1) "
+            "DELETE FROM step_name WHERE parent = :parent AND gained = 0 "
+            "AND name NOT IN (SELECT name FROM step_name WHERE parent = :parent AND gained = 1) "
             "AND obj NOT IN (SELECT obj FROM step_name WHERE gained = 1)",
-            (parent,),
+            {"parent": parent},
         )
 
     def new_without_name(self) -> list[int]:
@@ -155,9 +155,9 @@ class Plan:
     def forget_names(self, obj: int) -> None:
         """An object is looked at again: of its names only those count as lost that another one gets."""
         self._database.execute(
-            "DELETE FROM step_name WHERE obj = ?1 AND (gained = 1 OR NOT EXISTS (SELECT 1 FROM step_name g "
+            "DELETE FROM step_name WHERE obj = :obj AND (gained = 1 OR NOT EXISTS (SELECT 1 FROM step_name g "
             "WHERE g.gained = 1 AND g.parent = step_name.parent AND g.name = step_name.name))",
-            (obj,),
+            {"obj": obj},
         )
 
     def gaining(self, parent: int, name: bytes) -> int | None:
@@ -276,11 +276,11 @@ class Plan:
 
         One statement for all of them: it runs without the interpreter's lock, while the workers go on.
         """
-        digest = "NULL" if digests is None else "substr(?2, 16 * key + 1, 16)"
-        values = [json.dumps(list(objects)), *([] if digests is None else [b"".join(digests)])]
+        digest = "NULL" if digests is None else "substr(:digests, 16 * key + 1, 16)"
+        values = {"objects": json.dumps(list(objects)), "digests": b"" if digests is None else b"".join(digests)}
         self._database.execute("DELETE FROM batch")
         self._database.execute(
-            f"INSERT OR IGNORE INTO batch (obj, digest) SELECT value, {digest} FROM json_each(?1)", values
+            f"INSERT OR IGNORE INTO batch (obj, digest) SELECT value, {digest} FROM json_each(:objects)", values
         )
 
     def mark_batch(self, state: int) -> None:
