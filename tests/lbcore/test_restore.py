@@ -522,9 +522,8 @@ def test_a_symbolic_link_that_takes_a_directorys_place_while_restoring_does_not_
 def test_a_hostile_name_in_the_catalog_is_not_followed(job: Job, to: Path, tmp_path: Path) -> None:
     put(job, "a/file", b"from the backup")
     back_up(job)
-    with sqlite3.connect(os.fsdecode(job.lb + b"/job.db")) as database:
+    with contextlib.closing(sqlite3.connect(os.fsdecode(job.lb + b"/job.db"))) as database, database:
         database.execute("UPDATE name SET name = ? WHERE name = ?", (b"../../escaped", b"file"))
-    database.close()
 
     lb(job, "restore", "a", "--to", to)
 

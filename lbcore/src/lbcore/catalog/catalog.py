@@ -42,9 +42,17 @@ class Catalog:
         if read_only and not os.path.exists(path):
             raise CatalogError(f"there is no catalog at {os.fsdecode(path)}: this job has not run yet")
         database = Database(path, read_only=read_only)
+        try:
+            return cls._of(database)
+        except BaseException:
+            database.close()
+            raise
+
+    @classmethod
+    def _of(cls, database: Database) -> Catalog:
         meta = Meta(database)
         seed = meta.get("seed")
-        if seed is None and not read_only:
+        if seed is None and not database.read_only:
             seed = secrets.randbits(62)
             with database.transaction():
                 meta.put("seed", seed)

@@ -31,14 +31,19 @@ class Database:
         """
         self.path = path
         self.read_only = read_only
-        try:
-            self._connection = self._connect(path, read_only)
-            self._check_version(read_only)
-        except sqlite3.Error as error:
-            raise CatalogError(f"cannot open {of_database(error, path)}") from error
+        with contextlib.ExitStack() as on_failure:
+            try:
+                self._connection, frozen = self._connect(path, read_only)
+                on_failure.callback(self._connection.close)
+                self._set_up(frozen)
+                self._check_version(read_only)
+            except sqlite3.Error as error:
+                raise CatalogError(f"cannot open {of_database(error, path)}") from error
+            on_failure.pop_all()
 
     @staticmethod
-    def _connect(path: bytes, read_only: bool) -> sqlite3.Connection:
+    def _connect(path: bytes, read_only: bool) -> tuple[sqlite3.Connection, bool]:
+        """Also returns whether nothing can be written beside the database."""
         text = os.fsdecode(path)
         if read_only:
             # Not mode=ro: a WAL that a crash left behind must be recovered by whoever opens first.
@@ -48,16 +53,17 @@ class Database:
             _check_no_journal(path)
             # SQLite cannot make the files beside the database that it shares a WAL by; here nobody can write anyway.
             text = f"file:{urllib.parse.quote(path)}?immutable=1"
-        connection = sqlite3.connect(text, isolation_level=None, timeout=30, check_same_thread=False, uri=frozen)
+        return sqlite3.connect(text, isolation_level=None, timeout=30, check_same_thread=False, uri=frozen), frozen
+
+    def _set_up(self, frozen: bool) -> None:
         if not frozen:
-            connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA temp_store = FILE")
-        connection.execute("PRAGMA wal_autocheckpoint = 8192")  # pages: 32 MiB, so that bulk work is not held up
-        connection.execute("PRAGMA cache_size = -32768")  # 32 MiB, whatever the number of files
-        if read_only:
-            connection.execute("PRAGMA query_only = ON")
-        return connection
+            self.execute("PRAGMA journal_mode = WAL")
+        self.execute("PRAGMA synchronous = FULL")
+        self.execute("PRAGMA temp_store = FILE")
+        self.execute("PRAGMA wal_autocheckpoint = 8192")  # pages: 32 MiB, so that bulk work is not held up
+        self.execute("PRAGMA cache_size = -32768")  # 32 MiB, whatever the number of files
+        if self.read_only:
+            self.execute("PRAGMA query_only = ON")
 
     def _check_version(self, read_only: bool) -> None:
         version = self.value("PRAGMA user_version")
