@@ -74,16 +74,6 @@ cdef extern from *:
     int c_statx "statx"(int, const char *, int, unsigned int, statx_t *) nogil
     int c_syncfs "syncfs"(int) nogil
     long c_llistxattr "llistxattr"(const char *, char *, size_t) nogil
-    int c_openat "openat"(int, const char *, int, ...) nogil
-    int c_close "close"(int) nogil
-    long c_pread "pread"(int, void *, size_t, int64_t) nogil
-    long c_pwrite "pwrite"(int, const void *, size_t, int64_t) nogil
-    int c_fchownat "fchownat"(int, const char *, unsigned int, unsigned int, int) nogil
-    int c_fchmodat "fchmodat"(int, const char *, unsigned int, int) nogil
-    ctypedef struct timespec_t "struct timespec":
-        int64_t tv_sec
-        long tv_nsec
-    int c_utimensat "utimensat"(int, const char *, timespec_t *, int) nogil
     unsigned int STATX_BASIC_STATS, STATX_BTIME
     int AT_EMPTY_PATH, AT_NO_AUTOMOUNT, AT_SYMLINK_NOFOLLOW
     unsigned long long RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS
@@ -92,16 +82,6 @@ cdef extern from *:
 cdef enum:
     CHUNK = 65536
     RENAME_NOREPLACE_FLAG = 1
-
-cdef struct Look:
-    uint64_t ino, nlink, size, rdev, dev, blocks
-    int64_t mtime_ns, ctime_ns, birth
-    uint32_t mode, uid, gid
-    uint32_t name_at
-    uint16_t name_length
-    uint8_t has_xattrs
-    int error
-
 
 cdef inline uint64_t _mix(uint64_t state, uint64_t word) noexcept nogil:
     """One round of a multiply-and-fold hash."""
@@ -132,7 +112,7 @@ cdef inline int64_t _ns(statx_time *time) noexcept nogil:
     return time.tv_sec * 1000000000 + time.tv_nsec
 
 
-cdef int _look(int dirfd, const char *name, int flags, Look *out) noexcept nogil:
+cdef int look_at(int dirfd, const char *name, int flags, Look *out) noexcept nogil:
     """Fill ``out`` from statx(2); the return value is 0 or an errno.
 
     ``birth`` tells two objects apart that had the same inode number one after the other: the birth
@@ -194,7 +174,7 @@ def look(int dirfd, bytes name, uint64_t salt=0):
     cdef int flags = AT_SYMLINK_NOFOLLOW if name else AT_EMPTY_PATH
     cdef int error
     with nogil:
-        error = _look(dirfd, path, flags, &out)
+        error = look_at(dirfd, path, flags, &out)
     if error:
         raise OSError(error, os.strerror(error), name)
     return _fields(&out, salt)
@@ -337,7 +317,7 @@ def read_directory(int fd, uint64_t home_device, uint64_t seed, uint64_t salt=0,
                     at += LB_RECLEN(buffer + at)
                     if name[0] == 46 and (name[1] == 0 or (name[1] == 46 and name[2] == 0)):
                         continue
-                    error = _look(fd, name, AT_SYMLINK_NOFOLLOW, &one)
+                    error = look_at(fd, name, AT_SYMLINK_NOFOLLOW, &one)
                     if error != ENOENT:
                         listing._add(name, &one, home_device, seed)
             error = errno if got < 0 else 0
@@ -347,128 +327,6 @@ def read_directory(int fd, uint64_t home_device, uint64_t seed, uint64_t salt=0,
         return listing
     finally:
         free(buffer)
-
-
-COPY_DONE, COPY_CHANGED, COPY_SOURCE_FAILED, COPY_TARGET_FAILED, COPY_SPARSE = range(5)
-
-cdef enum:
-    _DONE = 0
-    _CHANGED = 1
-    _SOURCE_FAILED = 2
-    _TARGET_FAILED = 3
-    _SPARSE = 4
-
-
-cdef int _read_whole(int dirfd, const char *name, char *buffer, uint64_t size, int64_t mtime_ns,
-                     int64_t ctime_ns, int *error) noexcept nogil:
-    """Read a file that must be in one known state before and after."""
-    cdef Look now
-    cdef uint64_t at = 0
-    cdef long got
-    # O_NOATIME (0o1000000) is for owners and root only; O_NONBLOCK (0o4000): a pipe must not block.
-    cdef int fd = c_openat(dirfd, name, 0o2000000 | 0o400000 | 0o4000 | 0o1000000)
-    if fd < 0 and errno == 1:
-        fd = c_openat(dirfd, name, 0o2000000 | 0o400000 | 0o4000)
-    if fd < 0:
-        error[0] = errno
-        # ELOOP (40): a symbolic link has taken the name.
-        return _CHANGED if errno == 40 else _SOURCE_FAILED
-    try:
-        if _look(fd, b"", AT_EMPTY_PATH, &now):
-            error[0] = now.error
-            return _SOURCE_FAILED
-        if (now.mode & 0o170000) != 0o100000 or now.size != size or now.mtime_ns != mtime_ns or now.ctime_ns != ctime_ns:
-            return _CHANGED
-        if size > 4096 and now.blocks * 512 < size:
-            return _SPARSE
-        while at < size:
-            got = c_pread(fd, buffer + at, size - at, at)
-            if got < 0:
-                if errno == EINTR:
-                    continue
-                error[0] = errno
-                return _SOURCE_FAILED
-            if got == 0:
-                return _CHANGED
-            at += got
-        if _look(fd, b"", AT_EMPTY_PATH, &now):
-            error[0] = now.error
-            return _SOURCE_FAILED
-        if now.size != size or now.mtime_ns != mtime_ns or now.ctime_ns != ctime_ns:
-            return _CHANGED
-        return _DONE
-    finally:
-        c_close(fd)
-
-
-cdef int _write_whole(int dirfd, const char *name, const char *buffer, uint64_t size) noexcept nogil:
-    """Make a private file of this content; 0 or an errno."""
-    cdef uint64_t at = 0
-    cdef long put
-    cdef int error = 0
-    cdef int fd = c_openat(dirfd, name, 0o2000000 | 0o400000 | 0o200 | 0o100 | 1, 0o600)  # CREAT, EXCL, WRONLY
-    if fd < 0:
-        return errno
-    while at < size and not error:
-        put = c_pwrite(fd, buffer + at, size - at, at)
-        if put >= 0:
-            at += put
-        elif errno != EINTR:
-            error = errno
-    if c_close(fd) != 0 and not error:
-        error = errno
-    return error
-
-
-def copy_small(int source_dirfd, bytes source, int target_dirfd, bytes target, uint64_t size,
-               int64_t mtime_ns, int64_t ctime_ns):
-    """Copy a file that is in a known state; returns ``(outcome, errno, content)``.
-
-    The outcome is 0 when ``content`` was copied and the file stayed as it was, 1 when it is in another state (or
-    changed meanwhile), 2 when it could not be read, 3 when the copy could not be written, 4 when nothing was done
-    because it may have holes. No GIL while it lasts.
-    """
-    cdef bytes content = PyBytes_FromStringAndSize(NULL, size)
-    cdef char *buffer = content
-    cdef const char *c_source = source
-    cdef const char *c_target = target
-    cdef int outcome, error = 0
-    with nogil:
-        outcome = _read_whole(source_dirfd, c_source, buffer, size, mtime_ns, ctime_ns, &error)
-        if outcome == _DONE:
-            error = _write_whole(target_dirfd, c_target, buffer, size)
-            if error:
-                outcome = _TARGET_FAILED
-    return outcome, error, content
-
-
-def dress_and_place(int stage_dirfd, bytes name, int tree_dirfd, bytes place, unsigned int mode, unsigned int uid,
-                    unsigned int gid, int64_t mtime_ns):
-    """Give a private regular file of the stage owner, mode and time, in this order, then a free name in the mirror.
-
-    Returns 0, or the errno of the first call that failed; the file then is in the stage still.
-    """
-    cdef const char *c_name = name
-    cdef const char *c_place = place
-    cdef timespec_t times[2]
-    cdef Look now
-    cdef int error = 0
-    times[0].tv_sec = times[1].tv_sec = mtime_ns // 1000000000 - (1 if mtime_ns % 1000000000 < 0 else 0)
-    times[0].tv_nsec = times[1].tv_nsec = mtime_ns - times[0].tv_sec * 1000000000
-    with nogil:
-        error = _look(stage_dirfd, c_name, AT_SYMLINK_NOFOLLOW, &now)
-        if not error and (now.mode & 0o170000) != 0o100000:
-            error = 22  # EINVAL
-        if not error and (now.uid != uid or now.gid != gid):
-            if c_fchownat(stage_dirfd, c_name, uid, gid, AT_SYMLINK_NOFOLLOW) != 0:
-                error = errno
-        if not error and c_fchmodat(stage_dirfd, c_name, mode & 0o7777, 0) != 0:
-            error = errno
-        if not error and c_utimensat(stage_dirfd, c_name, times, AT_SYMLINK_NOFOLLOW) != 0:
-            error = errno
-        if not error and lb_renameat2(stage_dirfd, c_name, tree_dirfd, c_place, RENAME_NOREPLACE_FLAG) != 0:
-            error = errno
-    return error
 
 
 def open_beneath(int dirfd, bytes path, unsigned long long flags, unsigned long long mode=0):
@@ -486,15 +344,20 @@ def open_beneath(int dirfd, bytes path, unsigned long long flags, unsigned long 
             raise OSError(errno, os.strerror(errno), path)
 
 
+cdef int rename_to_free_name(int old_dirfd, const char *old, int new_dirfd, const char *new) noexcept nogil:
+    """renameat2(2) with RENAME_NOREPLACE; 0 or an errno."""
+    return errno if lb_renameat2(old_dirfd, old, new_dirfd, new, RENAME_NOREPLACE_FLAG) != 0 else 0
+
+
 def rename_new(int old_dirfd, bytes old, int new_dirfd, bytes new):
     """renameat2(2) with RENAME_NOREPLACE: FileExistsError where ``new`` is already there."""
     cdef const char *c_old = old
     cdef const char *c_new = new
     cdef int result
     with nogil:
-        result = lb_renameat2(old_dirfd, c_old, new_dirfd, c_new, RENAME_NOREPLACE_FLAG)
+        result = rename_to_free_name(old_dirfd, c_old, new_dirfd, c_new)
     if result != 0:
-        raise OSError(errno, os.strerror(errno), old, None, new)
+        raise OSError(result, os.strerror(result), old, None, new)
 
 
 def syncfs(int fd):

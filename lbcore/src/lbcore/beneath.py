@@ -29,7 +29,10 @@ class Root:
     by two threads at once: each opens its own.
     """
 
-    def __init__(self, path: bytes, keep: int = 32) -> None:
+    KEPT = 32
+    """How many directories stay open: a descriptor stays good until that many others were asked for."""
+
+    def __init__(self, path: bytes, keep: int = KEPT) -> None:
         """Open ``path``, which may itself be reached through symbolic links.
 
         :raises OSError: when it is not a directory that can be opened.

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from lbcore import _posix
+from lbcore import _bulk
 from lbcore.attributes import Wish, set_attributes
 from lbcore.beneath import Root
 from lbcore.copying import digest_of
 from lbcore.model import Delivered, Delivery, NotDelivered, TransferItem, View
 from lbcore.plugins.types import Transfer
 from lbcore.reading import ChangedError, check_unchanged, failure, open_unchanged
+
+_TOGETHER = 256
+"""Results handled together."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,15 +70,14 @@ def deliver(shard: DeliverShard) -> Deliveries:
         folder = b"%s/%d" % (shard.folder, number)
         os.mkdir(os.path.join(shard.lb, folder), 0o700)
         with Root(os.path.join(shard.lb, folder)) as root, Root(shard.tree) as tree:
-            for result in transfer.deliver(shard.view, taken, root.path, shard.tree):
-                if result.obj not in accepted:
-                    continue
-                accepted.remove(result.obj)
-                wish, place = wishes[result.obj], places[result.obj]
-                done = isinstance(result, Delivered) and place and _place(root, result.path, wish, tree, place)
-                if isinstance(result, Delivered) and not done:
-                    _dress(root, result, wish, shard.privileged, refused)
-                results.append((folder, bool(done), result))
+            expected = _expected(transfer.deliver(shard.view, taken, root.path, shard.tree), accepted)
+            while together := list(itertools.islice(expected, _TOGETHER)):
+                delivered = [result for result in together if isinstance(result, Delivered)]
+                placed = _place(root, tree, delivered, wishes, places)
+                for result in delivered:
+                    if result.obj not in placed:
+                        _dress(root, result, wishes[result.obj], shard.privileged, refused)
+                results += [(folder, result.obj in placed, result) for result in together]
         results += [
             (folder, False, NotDelivered(obj=obj, reason="the transfer said nothing about it")) for obj in accepted
         ]
@@ -83,16 +86,50 @@ def deliver(shard: DeliverShard) -> Deliveries:
     return Deliveries(results=results, refused=refused)
 
 
-def _place(root: Root, path: bytes, wish: Wish, tree: Root, place: bytes) -> bool:
-    """The short way of a new file without extended attributes to a free name; False where it takes the long one."""
-    if wish.extras:
-        return False
-    try:
-        stage_fd, name = root.parent(path)
-        tree_fd, base = tree.parent(place)
-    except OSError:
-        return False
-    return _posix.dress_and_place(stage_fd, name, tree_fd, base, wish.mode, wish.uid, wish.gid, wish.mtime_ns) == 0
+def _expected(said: Iterable[Delivery], waiting: set[int]) -> Iterator[Delivery]:
+    """One result for each of the numbers in ``waiting``, which it takes out; what else a transfer says is ignored."""
+    for result in said:
+        if result.obj in waiting:
+            waiting.remove(result.obj)
+            yield result
+
+
+def _place(
+    root: Root,
+    tree: Root,
+    delivered: Sequence[Delivered],
+    wishes: Mapping[int, Wish],
+    places: Mapping[int, bytes | None],
+) -> set[int]:
+    """The short way, many files in one call: of new files without extended attributes, to free names.
+
+    Returns the numbers of those that are in place; the others take the long way.
+    """
+    placed: set[int] = set()
+    numbers: list[int] = []
+    files: list[tuple[int, bytes, int, bytes, int, int, int, int]] = []
+    directories: set[int] = set()
+    for result in delivered:
+        wish, place = wishes[result.obj], places[result.obj]
+        if place is None or wish.extras:
+            continue
+        try:
+            stage_fd, name = root.parent(result.path)
+            tree_fd, base = tree.parent(place)
+        except OSError:
+            continue
+        numbers.append(result.obj)
+        files.append((stage_fd, name, tree_fd, base, wish.mode, wish.uid, wish.gid, wish.mtime_ns))
+        directories |= {stage_fd, tree_fd}
+        if len(directories) >= Root.KEPT:
+            placed |= _placed(numbers, files)
+            numbers, files, directories = [], [], set()
+    return placed | _placed(numbers, files)
+
+
+def _placed(numbers: list[int], files: list[tuple[int, bytes, int, bytes, int, int, int, int]]) -> set[int]:
+    errors = _bulk.dress_and_place(files)
+    return {number for number, error in zip(numbers, errors, strict=True) if not error}
 
 
 def _dress(root: Root, result: Delivered, wish: Wish, privileged: bool, refused: dict[str, int]) -> None:

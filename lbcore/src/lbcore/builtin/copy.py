@@ -9,14 +9,17 @@ from collections.abc import Iterator, Sequence
 
 import xxhash
 
-from lbcore import _posix
+from lbcore import _bulk
 from lbcore.beneath import Root
 from lbcore.copying import ReadError, copy_content
 from lbcore.errors import TargetError
-from lbcore.model import Delivered, Delivery, TransferItem, View
+from lbcore.model import Delivered, Delivery, NotDelivered, TransferItem, View
 from lbcore.reading import ChangedError, check_unchanged, failure, open_unchanged
 
-_BLOCK_BYTES = 1 << 20
+_SMALL_BYTES = 1 << 20
+"""Files up to this size are copied with others in one call."""
+_FILES_TOGETHER = 256
+_BYTES_TOGETHER = 4 << 20
 _FICLONE = 0x40049409  # ioctl_ficlone(2)
 _NO_CLONE = (
     errno.EOPNOTSUPP,
@@ -39,33 +42,73 @@ class Copy:
     def deliver(self, view: View, items: Sequence[TransferItem], folder: bytes, tree: bytes) -> Iterator[Delivery]:
         """Copy each file to ``folder``, under its number."""
         with Root(view.root) as source, Root(folder) as target:
+            together = _Together(source, target)
             for item in items:
-                yield _copy(source, item, target)
+                if item.attributes.size > _SMALL_BYTES:
+                    yield _copy_large(source, item, target)
+                elif failed := together.add(item):
+                    yield failed
+                elif together.full:
+                    yield from together.copy()
+            yield from together.copy()
 
 
-def _copy(source: Root, item: TransferItem, target: Root) -> Delivery:
-    name = b"%d" % item.obj
-    now = item.attributes
-    if now.size <= _BLOCK_BYTES:
+class _Together:
+    """Small files, copied in one call."""
+
+    def __init__(self, source: Root, target: Root) -> None:
+        self._source = source
+        self._target = target
+        self._clear()
+
+    def _clear(self) -> None:
+        self._items: list[TransferItem] = []
+        self._files: list[tuple[int, bytes, int, int, int, bytes]] = []
+        self._directories: set[int] = set()
+        self._bytes = 0
+
+    def add(self, item: TransferItem) -> NotDelivered | None:
+        """Take a file; returns why not, where its directory cannot be opened."""
         try:
-            directory, base = source.parent(item.path)
+            directory, name = self._source.parent(item.path)
         except OSError as error:
             return failure(item, error)
-        outcome, code, content = _posix.copy_small(
-            directory, base, target.fd, name, now.size, now.mtime_ns, now.ctime_ns
+        now = item.attributes
+        self._items.append(item)
+        self._files.append((directory, name, now.size, now.mtime_ns, now.ctime_ns, b"%d" % item.obj))
+        self._directories.add(directory)
+        self._bytes += now.size
+        return None
+
+    @property
+    def full(self) -> bool:
+        """Whether they are to be copied now: the directories have to stay open, and the content is held in memory."""
+        return (
+            len(self._items) >= _FILES_TOGETHER or self._bytes >= _BYTES_TOGETHER or len(self._directories) >= Root.KEPT
         )
-        if outcome == _posix.COPY_DONE:
-            digest = xxhash.xxh3_128_digest(content)
-            return Delivered(obj=item.obj, path=name, digest=digest, sent_bytes=now.size)
-        if outcome == _posix.COPY_TARGET_FAILED:
-            raise _target_error(OSError(code, os.strerror(code)), target.fd)
-        if outcome != _posix.COPY_SPARSE:
-            return failure(item, OSError(code, os.strerror(code)) if code else ChangedError())
-    return _copy_large(source, item, target, name)
+
+    def copy(self) -> Iterator[Delivery]:
+        """Copy those taken since the last time."""
+        content, outcomes = _bulk.copy_files(self._files, self._target.fd)
+        view, at = memoryview(content), 0
+        for item, (outcome, code) in zip(self._items, outcomes, strict=True):
+            size = item.attributes.size
+            if outcome == _bulk.COPY_DONE:
+                digest = xxhash.xxh3_128_digest(view[at : at + size])
+                yield Delivered(obj=item.obj, path=b"%d" % item.obj, digest=digest, sent_bytes=size)
+            elif outcome == _bulk.COPY_TARGET_FAILED:
+                raise _target_error(OSError(code, os.strerror(code)), self._target.fd)
+            elif outcome == _bulk.COPY_SPARSE:
+                yield _copy_large(self._source, item, self._target)
+            else:
+                yield failure(item, OSError(code, os.strerror(code)) if code else ChangedError())
+            at += size
+        self._clear()
 
 
-def _copy_large(source: Root, item: TransferItem, target: Root, name: bytes) -> Delivery:
+def _copy_large(source: Root, item: TransferItem, target: Root) -> Delivery:
     """A file that is shared, or copied part by part around its holes."""
+    name = b"%d" % item.obj
     try:
         incoming = open_unchanged(source, item)
     except (ChangedError, OSError) as error:
