@@ -34,7 +34,7 @@ def fill(path: str, objects: int) -> None:
                 catalog.plan.add((obj, *_columns(obj, 0), What.NEW | What.DATA) for obj in numbers)
                 catalog.plan.gain_names(_name(obj) for obj in numbers)
             with catalog.database.transaction():
-                catalog.plan.set_batch(numbers, (_digest(obj, 0) for obj in numbers))
+                catalog.plan.set_batch(numbers, b"".join(_digest(obj, 0) for obj in numbers))
                 catalog.plan.mark_brought(run)
                 catalog.names.gain_batch(run)
                 catalog.objects.add_batch(run)
@@ -53,7 +53,7 @@ def commit_changes(path: str, objects: int, changes: int, run: int) -> None:
             for obj in numbers:
                 catalog.plan.put((obj, *_columns(obj, run), What.ATTRIBUTES | What.DATA))
         with catalog.database.transaction():
-            catalog.plan.set_batch(numbers, (_digest(obj, run) for obj in numbers))
+            catalog.plan.set_batch(numbers, b"".join(_digest(obj, run) for obj in numbers))
             catalog.plan.mark_brought(run)
             catalog.objects.put_batch(run)
         _commit(catalog, path, run)

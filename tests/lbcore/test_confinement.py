@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from lbcore import _posix, hookimpl
-from lbcore.beneath import Root, check_name
+from lbcore._posix import check_name
+from lbcore.beneath import Root
 from lbcore.model import Attributes, Entry, Hint, HintFlag, Listing, Observation, Seen, View
 from lbcore.plugins.types import Collection, DetectorPlugin, Known, Source
 from lbcore.scope import Scope

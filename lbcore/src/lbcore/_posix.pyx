@@ -11,7 +11,7 @@ from libc.errno cimport EINTR, ENOENT, EOPNOTSUPP, errno
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport free, malloc, realloc
-from libc.string cimport memcpy, memset, strlen
+from libc.string cimport memchr, memcpy, memset, strlen
 
 import os
 
@@ -161,6 +161,18 @@ cdef tuple _fields(Look *look, uint64_t salt):
         _id(look, salt), look.mode, look.uid, look.gid, look.nlink, look.size,
         look.mtime_ns, look.ctime_ns, look.rdev, look.dev,
     )
+
+
+def check_name(bytes name not None):
+    """Refuse what is not one base name: a hostile source or catalog must not reach outside.
+
+    Raises ValueError for an empty name, ``.``, ``..``, or one with a slash or a zero byte.
+    """
+    cdef const char *start = name
+    cdef size_t length = len(name)
+    cdef bint dots = start[0] == c"." and (length == 1 or (length == 2 and start[1] == c"."))
+    if length == 0 or dots or memchr(start, c"/", length) or memchr(start, 0, length):
+        raise ValueError(f"not a file name: {name!r}")
 
 
 def look(int dirfd, bytes name, uint64_t salt=0):

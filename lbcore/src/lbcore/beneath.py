@@ -8,18 +8,10 @@ from collections import OrderedDict
 from types import TracebackType
 
 from lbcore import _posix
+from lbcore._posix import check_name
 
 _PATH_LIMIT = 4000
 """Bytes of a path given to the kernel at once: PATH_MAX is 4096, the final zero included (path_resolution(7))."""
-
-
-def check_name(name: bytes) -> None:
-    """Refuse what is not one base name: a hostile source or catalog must not reach outside.
-
-    :raises ValueError: for an empty name, ``.``, ``..``, or one with a slash or a zero byte.
-    """
-    if not name or b"/" in name or b"\0" in name or name == b"." or name == b"..":  # noqa: PLR1714 - called often
-        raise ValueError(f"not a file name: {name!r}")
 
 
 class Root:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import sqlite3
 import stat
 from typing import Any
 
 from lbcore import _posix, xattrs
-from lbcore.beneath import Root, check_name
+from lbcore._posix import check_name
+from lbcore.beneath import Root
 from lbcore.catalog.catalog import Catalog
 from lbcore.catalog.objects import ROOT, Row
 from lbcore.catalog.steps import What
@@ -56,6 +58,7 @@ class Comparison:
         self._empty = catalog.objects.count() == 0
         self._next = catalog.objects.largest_number() + 1
         self._steps: list[tuple[Any, ...]] = []
+        self._plain: list[tuple[int, ObjectId, int, int, int, int, int, int]] = []
         self._names: list[tuple[int, bytes, int]] = []
         self._buffered: dict[ObjectId, int] = {}
         self._root = Root(view.root)
@@ -135,10 +138,8 @@ class Comparison:
             check_name(name)
             obj = self._next
             self._next += 1
-            mode, uid, gid, _, size, mtime_ns, ctime_ns, rdev = now
-            self._steps.append(
-                (obj, object_id, mode, uid, gid, size, mtime_ns, ctime_ns, rdev, 0, None, None, None, None, _NEW_FILE)
-            )
+            mode, uid, gid, _, size, mtime_ns, ctime_ns, _ = now
+            self._plain.append((obj, object_id, mode, uid, gid, size, mtime_ns, ctime_ns))
             self._names.append((parent, name, obj))
         if len(self._names) >= _BUFFER_ROWS:
             self.flush()
@@ -433,10 +434,12 @@ class Comparison:
         try:
             with self._catalog.database.savepoint():
                 plan.add(self._steps)
+                plan.add_plain(self._plain)
         except sqlite3.IntegrityError:
             self._flush_one_by_one()
         plan.gain_names(self._names)
         self._steps.clear()
+        self._plain.clear()
         self._names.clear()
         self._buffered.clear()
 
@@ -444,7 +447,8 @@ class Comparison:
         """A file with one name was seen at two (it moved while the tree was walked): it stays one object."""
         plan = self._catalog.plan
         renumbered = {}
-        for row in self._steps:
+        plain = ((*row, 0, 0, None, None, None, None, _NEW_FILE) for row in self._plain)
+        for row in itertools.chain(self._steps, plain):
             obj = plan.number_of(row[1])
             if obj is not None:
                 renumbered[row[0]] = obj

@@ -14,10 +14,12 @@ from typing import Any
 
 from lbcore import brake, epoch, runfile, source
 from lbcore.apply import content
+from lbcore.apply.arriving import Unreadable
 from lbcore.apply.content import Sources
 from lbcore.apply.finish import finish_directories, finish_objects
 from lbcore.apply.lift import lift
 from lbcore.apply.place import place
+from lbcore.apply.recovering import place_delivered, undo_new
 from lbcore.apply.work import Work
 from lbcore.catalog.catalog import Catalog
 from lbcore.catalog.runs import Run
@@ -231,8 +233,8 @@ class JobRun:
             lift(work)
             place(work)
             if filling:
-                content.undo_new(work)
-                content.place_delivered(work)
+                undo_new(work)
+                place_delivered(work)
             finish_objects(work)
             finish_directories(work)
             work.target.redoing = False
@@ -326,8 +328,7 @@ class JobRun:
                 transfers=[chosen.registration.create(chosen.options) for chosen in job.transfers],
                 executor=pool,
                 workers=job.workers,
-                kept_collection=kept_collection,
-                max_stale_ns=int(job.max_stale_seconds * 1e9),
+                unreadable=Unreadable(kept_collection=kept_collection, max_stale_ns=int(job.max_stale_seconds * 1e9)),
             )
             content.compare(work, sources)
             content.deliver(work, sources)

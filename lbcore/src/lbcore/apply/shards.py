@@ -11,7 +11,7 @@ from lbcore import _bulk
 from lbcore.attributes import Wish, set_attributes
 from lbcore.beneath import Root
 from lbcore.copying import digest_of
-from lbcore.model import Delivered, Delivery, NotDelivered, TransferItem, View
+from lbcore.model import Attributes, Delivered, Delivery, NotDelivered, TransferItem, View
 from lbcore.plugins.types import Transfer
 from lbcore.reading import ChangedError, check_unchanged, failure, open_unchanged
 
@@ -27,10 +27,8 @@ class DeliverShard:
     """Each file goes to the first that accepts it."""
     view: View
     items: Sequence[TransferItem]
-    wishes: Sequence[Wish]
-    """The attributes of each item."""
-    places: Sequence[bytes | None]
-    """Where each item goes in the mirror when it is new; None for one that is there already."""
+    extras: Mapping[int, Mapping[str, bytes]]
+    """Extended attributes and ACLs, by the number of the item that has any."""
     lb: bytes
     """Absolute path of the job's ``.lb``."""
     folder: bytes
@@ -57,8 +55,7 @@ def deliver(shard: DeliverShard) -> Deliveries:
     """
     results: list[tuple[bytes, bool, Delivery]] = []
     refused: dict[str, int] = {}
-    places = {item.obj: place for item, place in zip(shard.items, shard.places, strict=True)}
-    wishes = {item.obj: wish for item, wish in zip(shard.items, shard.wishes, strict=True)}
+    items = {item.obj: item for item in shard.items}
     waiting = list(shard.items)
     os.mkdir(os.path.join(shard.lb, shard.folder), 0o700)
     for number, transfer in enumerate(shard.transfers):
@@ -73,10 +70,12 @@ def deliver(shard: DeliverShard) -> Deliveries:
             expected = _expected(transfer.deliver(shard.view, taken, root.path, shard.tree), accepted)
             while together := list(itertools.islice(expected, _TOGETHER)):
                 delivered = [result for result in together if isinstance(result, Delivered)]
-                placed = _place(root, tree, delivered, wishes, places)
+                short = [one for one in delivered if items[one.obj].basis is None and one.obj not in shard.extras]
+                placed = _place(root, tree, short, items)
                 for result in delivered:
                     if result.obj not in placed:
-                        _dress(root, result, wishes[result.obj], shard.privileged, refused)
+                        wish = _wish(items[result.obj].attributes, shard.extras.get(result.obj, {}))
+                        _dress(root, result, wish, shard.privileged, refused)
                 results += [(folder, result.obj in placed, result) for result in together]
         results += [
             (folder, False, NotDelivered(obj=obj, reason="the transfer said nothing about it")) for obj in accepted
@@ -94,13 +93,7 @@ def _expected(said: Iterable[Delivery], waiting: set[int]) -> Iterator[Delivery]
             yield result
 
 
-def _place(
-    root: Root,
-    tree: Root,
-    delivered: Sequence[Delivered],
-    wishes: Mapping[int, Wish],
-    places: Mapping[int, bytes | None],
-) -> set[int]:
+def _place(root: Root, tree: Root, delivered: Sequence[Delivered], items: Mapping[int, TransferItem]) -> set[int]:
     """The short way, many files in one call: of new files without extended attributes, to free names.
 
     Returns the numbers of those that are in place; the others take the long way.
@@ -110,16 +103,14 @@ def _place(
     files: list[tuple[int, bytes, int, bytes, int, int, int, int]] = []
     directories: set[int] = set()
     for result in delivered:
-        wish, place = wishes[result.obj], places[result.obj]
-        if place is None or wish.extras:
-            continue
+        _, path, _, now, _ = items[result.obj]
         try:
             stage_fd, name = root.parent(result.path)
-            tree_fd, base = tree.parent(place)
+            tree_fd, base = tree.parent(path)
         except OSError:
             continue
         numbers.append(result.obj)
-        files.append((stage_fd, name, tree_fd, base, wish.mode, wish.uid, wish.gid, wish.mtime_ns))
+        files.append((stage_fd, name, tree_fd, base, now.mode, now.uid, now.gid, now.mtime_ns))
         directories |= {stage_fd, tree_fd}
         if len(directories) >= Root.KEPT:
             placed |= _placed(numbers, files)
@@ -130,6 +121,10 @@ def _place(
 def _placed(numbers: list[int], files: list[tuple[int, bytes, int, bytes, int, int, int, int]]) -> set[int]:
     errors = _bulk.dress_and_place(files)
     return {number for number, error in zip(numbers, errors, strict=True) if not error}
+
+
+def _wish(now: Attributes, extras: Mapping[str, bytes]) -> Wish:
+    return Wish(mode=now.mode, uid=now.uid, gid=now.gid, mtime_ns=now.mtime_ns, extras=extras)
 
 
 def _dress(root: Root, result: Delivered, wish: Wish, privileged: bool, refused: dict[str, int]) -> None:

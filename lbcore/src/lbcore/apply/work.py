@@ -70,6 +70,10 @@ class Work:
     def checkpoint(self, mark: Callable[[], None]) -> None:
         """Make everything done so far durable, then ``mark`` it in one transaction."""
         self.target.sync()
+        self.enter(mark)
+
+    def enter(self, mark: Callable[[], None]) -> None:
+        """Everything done so far is durable: ``mark`` it in one transaction."""
         with self.catalog.database.transaction():
             mark()
             for path in self.target.unlocked:
@@ -82,10 +86,14 @@ class Work:
 
     def path(self, parent: int, name: bytes) -> bytes:
         """The path of a name in the mirror; the directory is noted as written in."""
-        directory = self.paths.directory(parent)
-        assert directory is not None, f"directory {parent} has no place in the mirror"
-        self.written.add(parent)
-        return directory + b"/" + name if directory else name
+        return self.prefix(parent) + name
+
+    def prefix(self, directory: int) -> bytes:
+        """What the paths of names in a directory of the mirror begin with; it is noted as written in."""
+        path = self.paths.directory(directory)
+        assert path is not None, f"directory {directory} has no place in the mirror"
+        self.written.add(directory)
+        return path + b"/" if path else b""
 
     def wish(self, step: Step) -> Wish:
         """The attributes a step is to give."""

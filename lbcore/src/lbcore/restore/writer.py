@@ -9,8 +9,9 @@ import secrets
 import stat
 
 from lbcore import _posix
+from lbcore._posix import check_name
 from lbcore.attributes import Wish, set_attributes
-from lbcore.beneath import Root, check_name
+from lbcore.beneath import Root
 from lbcore.catalog.objects import Row
 from lbcore.copying import copy_content
 from lbcore.held import Held
