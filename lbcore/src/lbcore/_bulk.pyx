@@ -44,6 +44,7 @@ cdef enum Outcome:
 cdef struct Copy:
     int dirfd
     const char *source
+    unsigned int mode
     const char *target
     uint64_t size
     int64_t mtime_ns
@@ -109,12 +110,12 @@ cdef Outcome _read_whole(Copy *file, char *buffer) noexcept nogil:
         c_close(fd)
 
 
-cdef int _write_whole(int dirfd, const char *name, const char *buffer, uint64_t size) noexcept nogil:
-    """Make a private file of this content; 0 or an errno."""
+cdef int _write_whole(int dirfd, const char *name, unsigned int mode, const char *buffer, uint64_t size) noexcept nogil:
+    """Make a file of this content; 0 or an errno."""
     cdef uint64_t at = 0
     cdef long put
     cdef int error = 0
-    cdef int fd = c_openat(dirfd, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, <unsigned int>0o600)
+    cdef int fd = c_openat(dirfd, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode & 0o777)
     if fd < 0:
         return errno
     while at < size and not error:
@@ -131,7 +132,8 @@ cdef int _write_whole(int dirfd, const char *name, const char *buffer, uint64_t 
 def copy_files(list files not None, int target_dirfd):
     """Copy files that are in a known state.
 
-    ``files`` holds ``(dirfd, name, size, mtime_ns, ctime_ns, new name)`` for each. Returns ``(content, results)``:
+    ``files`` holds ``(dirfd, name, mode, size, mtime_ns, ctime_ns, new name)`` for each; the copy gets the mode, less the
+    umask and the set-uid bits, so that it seldom has to be changed. Returns ``(content, results)``:
     all sizes' worth of bytes, one file after the other, and for each file ``(outcome, errno)``. The outcome is
     COPY_DONE when the file's part of ``content`` was copied and the file stayed as it was, COPY_CHANGED when it is in
     another state (or changed meanwhile), COPY_SOURCE_FAILED when it could not be read, COPY_TARGET_FAILED when the
@@ -147,7 +149,7 @@ def copy_files(list files not None, int target_dirfd):
     try:
         for i in range(count):
             one = &copies[i]
-            dirfd, source, one.size, one.mtime_ns, one.ctime_ns, target = files[i]
+            dirfd, source, one.mode, one.size, one.mtime_ns, one.ctime_ns, target = files[i]
             one.dirfd, one.source, one.target, one.error = dirfd, <bytes?>source, <bytes?>target, 0
             total += one.size
         content = PyBytes_FromStringAndSize(NULL, total)
@@ -157,7 +159,7 @@ def copy_files(list files not None, int target_dirfd):
                 one = &copies[i]
                 one.outcome = _read_whole(one, buffer)
                 if one.outcome == DONE:
-                    one.error = _write_whole(target_dirfd, one.target, buffer, one.size)
+                    one.error = _write_whole(target_dirfd, one.target, one.mode, buffer, one.size)
                     if one.error:
                         one.outcome = TARGET_FAILED
                 buffer += one.size
@@ -178,8 +180,9 @@ cdef int _dress_and_place(Placing *one) noexcept nogil:
         if c_fchownat(one.stage_dirfd, one.name, one.uid, one.gid, AT_SYMLINK_NOFOLLOW) != 0:
             return errno
     # After the owner: a change of owner clears the set-uid bit (chown(2)).
-    if c_fchmodat(one.stage_dirfd, one.name, one.mode & 0o7777, 0) != 0:
-        return errno
+    if (now.mode & 0o7777) != (one.mode & 0o7777) or now.mode & 0o6000:
+        if c_fchmodat(one.stage_dirfd, one.name, one.mode & 0o7777, 0) != 0:
+            return errno
     times[0].tv_sec = one.mtime_ns // 1000000000 - (1 if one.mtime_ns % 1000000000 < 0 else 0)
     times[0].tv_nsec = one.mtime_ns - times[0].tv_sec * 1000000000
     times[1] = times[0]

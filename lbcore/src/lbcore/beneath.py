@@ -33,6 +33,7 @@ class Root:
         self.fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
         self._keep = keep
         self._open: OrderedDict[bytes, int] = OrderedDict()
+        self._last, self._last_fd = b"", self.fd
 
     def open(self, path: bytes, flags: int, mode: int = 0) -> int:
         """A new descriptor of ``path`` (``b""``: the folder itself), as open(2).
@@ -64,16 +65,17 @@ class Root:
 
         :raises OSError: when it is not there, or not a directory.
         """
-        if not path:
-            return self.fd
-        fd = self._open.get(path)
-        if fd is not None:
+        if path == self._last:
+            return self._last_fd
+        fd = self._open.get(path) if path else self.fd
+        if fd is None:
+            fd = self.open(path, os.O_RDONLY | os.O_DIRECTORY)
+            self._open[path] = fd
+            if len(self._open) > self._keep:
+                os.close(self._open.popitem(last=False)[1])
+        elif path:
             self._open.move_to_end(path)
-            return fd
-        fd = self.open(path, os.O_RDONLY | os.O_DIRECTORY)
-        self._open[path] = fd
-        if len(self._open) > self._keep:
-            os.close(self._open.popitem(last=False)[1])
+        self._last, self._last_fd = path, fd
         return fd
 
     def parent(self, path: bytes) -> tuple[int, bytes]:
@@ -87,6 +89,7 @@ class Root:
 
     def forget(self) -> None:
         """Close the directories kept open: their paths may have changed."""
+        self._last, self._last_fd = b"", self.fd
         while self._open:
             os.close(self._open.popitem()[1])
 

@@ -14,7 +14,7 @@ from lbcore._posix import check_name
 from lbcore.beneath import Root
 from lbcore.catalog.catalog import Catalog
 from lbcore.catalog.objects import ROOT, Row
-from lbcore.catalog.steps import What
+from lbcore.catalog.steps import PlainFile, What
 from lbcore.model import (
     Attributes,
     Entry,
@@ -58,7 +58,7 @@ class Comparison:
         self._empty = catalog.objects.count() == 0
         self._next = catalog.objects.largest_number() + 1
         self._steps: list[tuple[Any, ...]] = []
-        self._plain: list[tuple[int, ObjectId, int, int, int, int, int, int]] = []
+        self._plain: list[PlainFile] = []
         self._names: list[tuple[int, bytes, int]] = []
         self._buffered: dict[ObjectId, int] = {}
         self._root = Root(view.root)
@@ -139,9 +139,8 @@ class Comparison:
             obj = self._next
             self._next += 1
             mode, uid, gid, _, size, mtime_ns, ctime_ns, _ = now
-            self._plain.append((obj, object_id, mode, uid, gid, size, mtime_ns, ctime_ns))
-            self._names.append((parent, name, obj))
-        if len(self._names) >= _BUFFER_ROWS:
+            self._plain.append(PlainFile(obj, object_id, mode, uid, gid, size, mtime_ns, ctime_ns, parent, name))
+        if len(self._plain) >= _BUFFER_ROWS:
             self.flush()
         return others
 
@@ -447,13 +446,14 @@ class Comparison:
         """A file with one name was seen at two (it moved while the tree was walked): it stays one object."""
         plan = self._catalog.plan
         renumbered = {}
-        plain = ((*row, 0, 0, None, None, None, None, _NEW_FILE) for row in self._plain)
+        plain = ((*file[:8], 0, 0, None, None, None, None, _NEW_FILE) for file in self._plain)
         for row in itertools.chain(self._steps, plain):
             obj = plan.number_of(row[1])
             if obj is not None:
                 renumbered[row[0]] = obj
             plan.put((obj or row[0], *row[1:]))
-        self._names = [(parent, name, renumbered.get(obj, obj)) for parent, name, obj in self._names]
+        names = self._names + [(file.parent, file.name, file.obj) for file in self._plain]
+        self._names = [(parent, name, renumbered.get(obj, obj)) for parent, name, obj in names]
 
     def compare_hinted(self) -> None:
         """Files with a data hint are compared by digest even where size and times are the same."""

@@ -134,7 +134,7 @@ def _in_parallel(
     try:
         for group in groups:
             running.append((group, start(group)))
-            if len(running) > 2 * workers:
+            if len(running) > workers + 2:
                 done, future = running.popleft()
                 yield done, future.result()
         while running:

@@ -9,7 +9,7 @@ from lbcore.apply.work import Work
 from lbcore.catalog.steps import State, Step, What
 from lbcore.model import Attributes, TransferItem
 
-_SHARD_FILES = 1_000
+_SHARD_FILES = 2_000
 _SHARD_BYTES = 256 << 20
 _PAGE_ROWS = 10_000
 

@@ -64,7 +64,7 @@ class Names:
         lost = "FROM batch b CROSS JOIN step_name s ON s.obj = b.obj AND s.gained = 0 "
         names = "CROSS JOIN name n ON n.parent = s.parent AND n.name = s.name AND n.obj = s.obj"
         self._database.execute(
-            f"INSERT INTO name_past SELECT n.parent, n.name, n.obj, n.first_run, :run - 1 {lost}{names} "
+            f"INSERT INTO name_past SELECT n.parent, n.name, :run - 1, n.obj, n.first_run {lost}{names} "
             "WHERE n.first_run < :run",
             {"run": run},
         )

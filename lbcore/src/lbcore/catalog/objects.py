@@ -136,7 +136,7 @@ class Objects:
         # What began in this very run was never part of a point in time.
         columns = ", ".join(f"o.{column}" for column in OBJECT_COLUMNS.split(", "))
         self._database.execute(
-            f"INSERT INTO object_past SELECT o.obj, {columns}, o.first_run, :run - 1 "
+            f"INSERT INTO object_past SELECT o.obj, :run - 1, {columns}, o.first_run "
             "FROM batch b CROSS JOIN object o ON o.obj = b.obj WHERE o.first_run < :run",
             {"run": run},
         )

@@ -45,11 +45,12 @@ CREATE TABLE object (
     {_OBJECT}
     first_run INTEGER NOT NULL
 );
+-- The columns of a key come first: else SQLite 3.40 finds fault with tables WITHOUT ROWID (PRAGMA integrity_check).
 CREATE TABLE object_past (
     obj INTEGER NOT NULL,
+    last_run INTEGER NOT NULL,
     {_OBJECT}
     first_run INTEGER NOT NULL,
-    last_run INTEGER NOT NULL,
     PRIMARY KEY (obj, last_run)
 ) WITHOUT ROWID;
 
@@ -63,9 +64,9 @@ CREATE TABLE name (
 CREATE TABLE name_past (
     parent INTEGER NOT NULL,
     name BLOB NOT NULL,
+    last_run INTEGER NOT NULL,
     obj INTEGER NOT NULL,
     first_run INTEGER NOT NULL,
-    last_run INTEGER NOT NULL,
     PRIMARY KEY (parent, name, last_run)
 ) WITHOUT ROWID;
 CREATE INDEX name_past_obj ON name_past (obj);
@@ -99,10 +100,10 @@ CREATE UNIQUE INDEX step_id ON step (id);
 CREATE INDEX step_old_depth ON step (old_depth, obj) WHERE old_depth IS NOT NULL;
 CREATE INDEX step_depth ON step (depth, obj) WHERE depth IS NOT NULL;
 CREATE TABLE step_name (
+    gained INTEGER NOT NULL,      -- 1: a name to be made, 0: one that goes
     parent INTEGER NOT NULL,
     name BLOB NOT NULL,
     obj INTEGER NOT NULL,
-    gained INTEGER NOT NULL,      -- 1: a name to be made, 0: one that goes
     PRIMARY KEY (gained, parent, name)
 ) WITHOUT ROWID;
 CREATE INDEX step_name_obj ON step_name (obj);

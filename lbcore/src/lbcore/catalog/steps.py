@@ -61,6 +61,21 @@ class Step(NamedTuple):
     arrived: bytes | None
 
 
+class PlainFile(NamedTuple):
+    """A new regular file without extended attributes, and its one name."""
+
+    obj: int
+    id: ObjectId
+    mode: int
+    uid: int
+    gid: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    parent: int
+    name: bytes
+
+
 class Plan:
     """Write and read the plan."""
 
@@ -68,6 +83,8 @@ class Plan:
         self._database = database
         if not database.read_only:
             database.execute("CREATE TEMP TABLE IF NOT EXISTS batch (obj INTEGER PRIMARY KEY, digest BLOB)")
+            columns = ", ".join(PlainFile._fields[1:])
+            database.execute(f"CREATE TEMP TABLE IF NOT EXISTS plain_file (obj INTEGER PRIMARY KEY, {columns})")
 
     def clear(self) -> None:
         """Drop the plan (what it did already is in the catalog)."""
@@ -85,16 +102,22 @@ class Plan:
             rows,
         )
 
-    def add_plain(self, rows: Iterable[tuple[int, ObjectId, int, int, int, int, int, int]]) -> None:
-        """The same for new regular files without extended attributes: (obj, id, mode, uid, gid, size, mtime, ctime).
+    def add_plain(self, files: Iterable[PlainFile]) -> None:
+        """The same for new regular files without extended attributes, each with the one name it gains.
 
-        A first backup is made of them; half the columns are half the work.
+        A first backup is made of them. Filling one narrow table and copying from it takes half the time, and most of
+        that without the interpreter's lock, while the source is read.
+
+        :raises sqlite3.IntegrityError: when an object or id has a step already.
         """
-        self._database.execute_many(
+        self._database.execute_many("INSERT INTO plain_file VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", files)
+        self._database.execute(
             "INSERT INTO step (obj, id, mode, uid, gid, size, mtime_ns, ctime_ns, rdev, mount, what, state) "
-            f"VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, 0, {What.NEW | What.DATA:d}, {State.PLANNED:d})",
-            rows,
+            "SELECT obj, id, mode, uid, gid, size, mtime_ns, ctime_ns, 0, 0, "
+            f"{What.NEW | What.DATA:d}, {State.PLANNED:d} FROM plain_file"
         )
+        self._database.execute("INSERT OR REPLACE INTO step_name SELECT 1, parent, name, obj FROM plain_file")
+        self._database.execute("DELETE FROM plain_file")
 
     def put(self, row: tuple[Any, ...]) -> None:
         """Enter a step, or join it with the one the object has."""
@@ -113,15 +136,15 @@ class Plan:
 
     def gain_name(self, parent: int, name: bytes, obj: int) -> None:
         """An object is seen at a name it did not have."""
-        self._database.execute("INSERT OR REPLACE INTO step_name VALUES (?, ?, ?, 1)", (parent, name, obj))
+        self._database.execute("INSERT OR REPLACE INTO step_name VALUES (1, ?, ?, ?)", (parent, name, obj))
 
     def gain_names(self, rows: Iterable[tuple[int, bytes, int]]) -> None:
         """The same for many (parent, name, obj)."""
-        self._database.execute_many("INSERT OR REPLACE INTO step_name VALUES (?, ?, ?, 1)", rows)
+        self._database.execute_many("INSERT OR REPLACE INTO step_name VALUES (1, ?, ?, ?)", rows)
 
     def lose_name(self, parent: int, name: bytes, obj: int) -> None:
         """An object is no longer seen at a name it had."""
-        self._database.execute("INSERT OR REPLACE INTO step_name VALUES (?, ?, ?, 0)", (parent, name, obj))
+        self._database.execute("INSERT OR REPLACE INTO step_name VALUES (0, ?, ?, ?)", (parent, name, obj))
 
     def forget_directory(self, parent: int) -> None:
         """A directory is listed anew: what its first listing said does not count."""
@@ -209,7 +232,7 @@ class Plan:
     def lose_children(self, directory: int) -> list[int]:
         """Every name in a directory is lost with it; returns the objects that had them."""
         self._database.execute(
-            "INSERT OR IGNORE INTO step_name SELECT parent, name, obj, 0 FROM name WHERE parent = ?",
+            "INSERT OR IGNORE INTO step_name SELECT 0, parent, name, obj FROM name WHERE parent = ?",
             (directory,),
         )
         sql = "SELECT DISTINCT obj FROM name WHERE parent = ?"

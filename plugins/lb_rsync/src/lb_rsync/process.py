@@ -16,6 +16,8 @@ from lbcore.errors import UsageError
 _BLOCK_BYTES = 65536
 _KILL_SECONDS = 10.0
 """A process that waits for a hanging filesystem cannot be killed; after this long it is left to itself."""
+_GATHER_SECONDS = 0.005
+"""rsync writes each line by itself; so much later a pipe holds many, which cost one read."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,6 +87,7 @@ class Rsync:
                 if key.data == "names":
                     self._write(key.fd)
                 else:
+                    time.sleep(_GATHER_SECONDS)
                     self._take(key.fd, key.data, getattr(lines, key.data))
             if not self._selector.get_map():
                 break
