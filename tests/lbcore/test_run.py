@@ -22,7 +22,8 @@ from lbcore.builtin.scan import Scan
 from lbcore.catalog.catalog import Catalog
 from lbcore.model import Delivery, Hint, Listing, NotDelivered, Seen, TransferItem, View
 from lbcore.plugins.types import DetectorPlugin, Known
-from lbcore.run import Outcome, catalog_path
+from lbcore.progress import Progress
+from lbcore.run import JobRun, Options, Outcome, catalog_path
 from lbcore.scope import Scope
 from lbcore.testing import MakeJob, compare_trees, read_tree
 from lbcore.testing.job import Job
@@ -555,6 +556,22 @@ def test_max_delete_of_the_command_line_counts_once(lb_job: MakeJob) -> None:
     backed_up(job, max_delete="50%")
     remove(job, range(8, 16))
     assert job.run().exit_code == 6
+
+
+def test_a_run_asked_to_stop_while_it_observes_does_so_at_once_and_the_next_one_observes_again(lb_job: MakeJob) -> None:
+    job = lb_job()
+    put(job, *(f"d{number}/file" for number in range(50)))
+    asked = itertools.count()
+
+    outcome = JobRun(job.config, job.plugins, Options(), Progress(), lambda: next(asked) >= 10).run()
+
+    assert (outcome.exit_code, outcome.state) == (75, "paused")
+    with contextlib.closing(Catalog.open(catalog_path(job.config))) as catalog:
+        assert catalog.plan.count() < 50
+        assert [run.state for run in catalog.runs.all()] == ["observing"]
+    assert os.listdir(job.tree) == []
+    run_well(job)
+    assert compare_trees(job.source, job.tree) == []
 
 
 def test_a_slow_drain_is_seen_and_forgotten_after_seven_days(lb_job: MakeJob) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from lbcore import source
@@ -38,8 +38,12 @@ class Observing:
 
     def __init__(
         self, catalog: Catalog, run: int, view: View, scope: Scope, *, racy_seconds: float, workers: int,
-        kept_collection: int, progress: Progress,
+        kept_collection: int, progress: Progress, pause_point: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
+        """
+        :param kept_collection: number under which hints are kept for the next run.
+        :param pause_point: called between observations; what it raises ends this one.
+        """
         self._catalog = catalog
         self._run = run
         self._view = view
@@ -48,6 +52,7 @@ class Observing:
         self._workers = workers
         self._kept_collection = kept_collection
         self._progress = progress
+        self._pause_point = pause_point
 
     def plan(self, detector: Detector, hints: Iterable[Hint], *, distrust: bool = False) -> None:
         """Observe and plan. The plan is durable when this returns.
@@ -139,6 +144,7 @@ class Observing:
             rows = 0
             with self._catalog.database.transaction():
                 for one in itertools.islice(seen, _SEEN_TOGETHER):
+                    self._pause_point()
                     more = True
                     if isinstance(one, Unreadable) and not one.path and not one.moving:
                         raise SourceError(f"the source cannot be read: {one.reason}; nothing was changed")

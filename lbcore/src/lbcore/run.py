@@ -296,6 +296,7 @@ class JobRun:
             workers=self._job.workers,
             kept_collection=kept_collection,
             progress=self._progress,
+            pause_point=work.pause_point,
         )
         observing.plan(detector, work.catalog.hints.all(), distrust=self._options.full)
 
