@@ -31,26 +31,11 @@ from tests.support.changes import acl, exchange, punch_hole, write
 from tests.support.feed import Feed
 from tests.support.feed import walk as walk_source
 from tests.support.points import read_point
+from tests.support.source import at, move, put
 from tests.support.users import as_ordinary_user, ordinary_folder
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: only root can make devices and mount")
 folder_of_user = pytest.fixture(ordinary_folder)
-
-
-def at(job: Job, path: str | bytes) -> bytes:
-    """The path in the source."""
-    return os.path.join(job.source, os.fsencode(path))
-
-
-def put(job: Job, *paths: str | bytes) -> None:
-    """Make files whose content is their path."""
-    for path in paths:
-        os.makedirs(os.path.dirname(at(job, path)), exist_ok=True)
-        write(at(job, path), os.fsencode(path))
-
-
-def move(job: Job, old: str | bytes, new: str | bytes) -> None:
-    os.rename(at(job, old), at(job, new))
 
 
 def run_well(job: Job, **options: Any) -> Outcome:

@@ -19,6 +19,7 @@ from lbcore.testing import MakeJob, compare_trees, read_tree
 from lbcore.testing.job import Job
 from tests.support.changes import acl, exchange, write
 from tests.support.feed import Feed
+from tests.support.source import at, move, put
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: only root can give files away")
 
@@ -29,22 +30,6 @@ def job(request: pytest.FixtureRequest, lb_job: MakeJob) -> Job:
         return lb_job(max_delete="100%")
     feed = Feed(seed=1, sparse=request.param == "sparse feed")
     return lb_job(feed, detector="feed", max_delete="100%")
-
-
-def at(job: Job, path: str | bytes) -> bytes:
-    """The path in the source."""
-    return os.path.join(job.source, os.fsencode(path))
-
-
-def put(job: Job, *paths: str | bytes) -> None:
-    """Make files whose content is their path."""
-    for path in paths:
-        os.makedirs(os.path.dirname(at(job, path)), exist_ok=True)
-        write(at(job, path), os.fsencode(path))
-
-
-def move(job: Job, old: str | bytes, new: str | bytes) -> None:
-    os.rename(at(job, old), at(job, new))
 
 
 def backed_up(job: Job) -> Outcome:
