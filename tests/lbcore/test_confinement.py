@@ -422,7 +422,8 @@ def assert_owner_comes_first(trace: list[str], target: Path) -> None:
         between = following[: following.index(again)] if again else following
         assert not any("chown" in later for later in between), (line, between)
     arriving = [line for line in trace if "O_CREAT" in line and f"{target}/.lb/stage/in" in line]
-    assert all("0600" in line for line in arriving)
+    assert all(re.search(r", 0[0-7]{3}\)", line) for line in arriving)  # no set-uid bit from the start
+    assert stat.S_IMODE((target / ".lb").stat().st_mode) == 0o700  # which makes the stage private
     assert all("0600" in line for line in trace if "O_CREAT" in line and f"{target}/tree" in line)
     folders = [line for line in trace if re.search(r"mkdir(at)?\(", line) and "/stage" in line]
     assert folders and all(", 0700)" in line for line in folders)

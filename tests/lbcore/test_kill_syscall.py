@@ -79,7 +79,7 @@ def test_a_run_killed_while_a_worker_writes_is_completed_by_the_next(series: Ser
         line.split(arrivals + "/")[1].split(">")[0] for line in backup.trace.splitlines() if arrivals + "/" in line
     }
     paths = [f"{ARRIVALS}/{obj}" for obj in sorted(objects)] if call == "pwrite64" else [ARRIVALS]
-    assert sweep(series, call, *paths) > 3
+    assert sweep(series, call, *paths) >= (2 if call == "fchmodat" else 4)  # most modes are right from the start
 
 
 @pytest.mark.slow
@@ -142,6 +142,6 @@ def test_a_run_of_many_files_killed_by_any_worker_is_completed_by_the_next(tmp_p
     series = Series(tmp_path, settings=["workers = 2"], more=add)
     for shard in range(3):
         backup = series.backup()
-        assert kill(backup, "fchmodat", 20, f".lb/stage/in/{shard}/0")
+        assert kill(backup, "utimensat", 20, f".lb/stage/in/{shard}/0")
         backup.assert_converges()
         backup.drop()

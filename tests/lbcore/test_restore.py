@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lbcore import copying
-from lbcore.apply import content, lift, place
+from lbcore.apply import arriving, lift, place
 from lbcore.points import local_time
 from lbcore.restore import writer
 from lbcore.testing import MakeJob, Tree, compare_trees, read_tree
@@ -638,7 +638,7 @@ def interrupted(job: Job, stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
         if steps:
             raise Crash
 
-    module, name = {"lift": (lift, "_mark"), "place": (place, "_mark"), "content": (content, "_mark_placed")}[stage]
+    module, name = {"lift": (lift, "_mark"), "place": (place, "_mark"), "content": (arriving, "mark_placed")}[stage]
     with monkeypatch.context() as patch:
         patch.setattr(module, name, crash)
         with pytest.raises(Crash):

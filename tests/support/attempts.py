@@ -131,7 +131,9 @@ class Source:
         """What the run that is cut short finds."""
         at = self.path
         write(at / "new" / "file", "new\n")
+        (at / "new" / "file").chmod(0o666)  # more than the umask lets a program make
         write(at / "new" / "empty", "")
+        (at / "new" / "empty").chmod(0o4755)
         os.link(at / "new" / "file", at / "new" / "second-name")
         os.symlink("../plain", at / "new" / "symlink")
         os.mkfifo(at / "new" / "fifo")

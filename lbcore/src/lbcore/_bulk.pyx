@@ -115,7 +115,9 @@ cdef int _write_whole(int dirfd, const char *name, unsigned int mode, const char
     cdef uint64_t at = 0
     cdef long put
     cdef int error = 0
-    cdef int fd = c_openat(dirfd, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode & 0o777)
+    # What is to be set-uid is nobody's business before it has its owner.
+    cdef unsigned int first_mode = 0o600 if mode & 0o6000 else mode & 0o777
+    cdef int fd = c_openat(dirfd, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, first_mode)
     if fd < 0:
         return errno
     while at < size and not error:
@@ -132,12 +134,14 @@ cdef int _write_whole(int dirfd, const char *name, unsigned int mode, const char
 def copy_files(list files not None, int target_dirfd):
     """Copy files that are in a known state.
 
-    ``files`` holds ``(dirfd, name, mode, size, mtime_ns, ctime_ns, new name)`` for each; the copy gets the mode, less the
-    umask and the set-uid bits, so that it seldom has to be changed. Returns ``(content, results)``:
-    all sizes' worth of bytes, one file after the other, and for each file ``(outcome, errno)``. The outcome is
-    COPY_DONE when the file's part of ``content`` was copied and the file stayed as it was, COPY_CHANGED when it is in
-    another state (or changed meanwhile), COPY_SOURCE_FAILED when it could not be read, COPY_TARGET_FAILED when the
-    copy could not be written, COPY_SPARSE when nothing was done because it may have holes.
+    ``files`` holds ``(dirfd, name, mode, size, mtime_ns, ctime_ns, new name)`` for each; the copy gets the mode, as
+    far as the umask lets it, so that it seldom has to be changed; 0600 where that has a set-uid or set-gid bit.
+
+    Returns ``(content, results)``: all sizes' worth of bytes, one file after the other, and for each file
+    ``(outcome, errno)``. The outcome is COPY_DONE when the file's part of ``content`` was copied and the file stayed
+    as it was, COPY_CHANGED when it is in another state (or changed meanwhile), COPY_SOURCE_FAILED when it could not
+    be read, COPY_TARGET_FAILED when the copy could not be written, COPY_SPARSE when nothing was done because it may
+    have holes.
     """
     cdef size_t count = len(files), i
     cdef uint64_t total = 0
