@@ -74,7 +74,7 @@ def test_a_content_that_the_mirror_still_holds_is_not_kept_twice(job: Job, sourc
 
 def test_a_job_that_never_ran_says_so(job: Job) -> None:
     os.mkdir(job.target)
-    assert output(job, "status") == "job: never run\n"
+    assert output(job, "status") == "job: no backup yet; 'lb run job' makes it\n"
     assert json_of(job, "status")[0]["state"] == "never run"
 
 
@@ -84,8 +84,20 @@ def test_a_target_that_is_not_there_is_an_error(job: Job) -> None:
 
     result = call(configuration(job), "status")
     assert result.exit_code == 1
-    assert "there is no backup yet" in result.stdout and "is the target mounted?" in result.stdout
+    assert "there is no backup yet" in result.stdout and "is the target not mounted?" in result.stdout
     assert not os.path.exists(job.target)
+
+
+@pytest.mark.parametrize("lost", [".lb", ".lb/job.db"])
+def test_a_backup_that_lost_its_catalog_never_passes_for_one_that_never_ran(job: Job, lost: str) -> None:
+    back_up(job)
+    path = os.path.join(os.fsdecode(job.target), lost)
+    shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
+
+    result = call(configuration(job), "status")
+
+    assert result.exit_code == 1
+    assert "holds a backup, but its catalog" in result.stdout
 
 
 def test_a_braked_run_is_shown_with_what_to_do(job: Job, source: Path) -> None:

@@ -362,18 +362,35 @@ def test_a_directory_is_never_replaced_by_a_file(job: Job, to: Path) -> None:
     assert os.listdir(to) == ["thing"]
 
 
-def test_existing_directories_are_filled_and_get_their_attributes(job: Job, to: Path) -> None:
+def test_existing_directories_are_filled_and_get_attributes_only_with_overwrite(job: Job, to: Path) -> None:
     put(job, "a/b/file", b"content")
     os.chmod(path(job, "a"), 0o710)
     back_up(job)
     (to / "a").mkdir(parents=True)
     (to / "a/other").touch()
-    (to / "a").chmod(0o555)
+    (to / "a").chmod(0o755)
 
     output(job, "restore", "a", "--to", to)
-
-    assert stat.S_IMODE((to / "a").stat().st_mode) == 0o710
+    assert stat.S_IMODE((to / "a").stat().st_mode) == 0o755
     assert sorted(os.listdir(to / "a")) == ["b", "other"]
+
+    (to / "a").chmod(0o555)
+    output(job, "restore", "a", "--to", to, "--overwrite")
+    assert stat.S_IMODE((to / "a").stat().st_mode) == 0o710
+
+
+def test_a_destination_with_something_in_it_keeps_its_attributes(job: Job, to: Path) -> None:
+    put(job, "file", b"content")
+    os.chmod(job.source, 0o711)
+    back_up(job)
+    to.mkdir()
+    to.chmod(0o1777)
+    output(job, "restore", ".", "--to", to)
+    assert stat.S_IMODE(to.stat().st_mode) == 0o711  # an empty one becomes the root
+    to.chmod(0o1777)
+    (to / "file").rename(to / "other")
+    output(job, "restore", ".", "--to", to)
+    assert stat.S_IMODE(to.stat().st_mode) == 0o1777
 
 
 def test_a_file_that_appears_while_restoring_is_not_overwritten(

@@ -9,6 +9,7 @@ import shutil
 import sqlite3
 import stat
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,10 +17,11 @@ from typing import Any
 
 import pytest
 
-from lbcore import _posix, brake, hookimpl, walk
+from lbcore import _posix, brake, hookimpl, observing, walk
 from lbcore.builtin.copy import Copy
 from lbcore.builtin.scan import Scan
 from lbcore.catalog.catalog import Catalog
+from lbcore.catalog.objects import Row
 from lbcore.model import Delivery, Hint, Listing, NotDelivered, Seen, TransferItem, View
 from lbcore.plugins.types import DetectorPlugin, Known
 from lbcore.progress import Progress
@@ -28,6 +30,7 @@ from lbcore.scope import Scope
 from lbcore.testing import MakeJob, compare_trees, read_tree
 from lbcore.testing.job import Job
 from tests.support.changes import acl, exchange, punch_hole, write
+from tests.support.commands import configuration
 from tests.support.feed import Feed
 from tests.support.feed import walk as walk_source
 from tests.support.points import read_point
@@ -358,6 +361,7 @@ def test_an_unreadable_file_or_directory_keeps_what_the_backup_has(folder_of_use
         before = names_at(job, 1)
         outcome = job.run()
         assert (outcome.exit_code, outcome.state) == (3, "committed")
+        assert outcome.counts["objects_new"] == 1  # open/new; "file" has changed, and is not in the backup as it is now
         assert problems(job, outcome.run) == {
             b"file": "Permission denied",
             b"closed": "Permission denied",
@@ -371,6 +375,19 @@ def test_an_unreadable_file_or_directory_keeps_what_the_backup_has(folder_of_use
         for path, mode in (("file", 0o600), ("closed", 0o700), ("listed", 0o700)):
             os.chmod(at(job, path), mode)
         backed_up(job)
+
+    as_ordinary_user(check)
+
+
+def test_an_ordinary_user_keeps_extended_attributes_of_files_that_nobody_may_write(folder_of_user: bytes) -> None:
+    def check() -> None:
+        job = Job(folder_of_user)
+        put(job, "file")
+        os.setxattr(at(job, "file"), "user.a", b"kept")
+        os.chmod(at(job, "file"), 0o444)
+        outcome = backed_up(job)
+        assert not [name for name in outcome.counts if name.startswith("not_held")]
+        assert os.getxattr(os.path.join(job.tree, b"file"), "user.a") == b"kept"
 
     as_ordinary_user(check)
 
@@ -557,6 +574,80 @@ def test_a_run_asked_to_stop_while_it_observes_does_so_at_once_and_the_next_one_
     assert os.listdir(job.tree) == []
     run_well(job)
     assert compare_trees(job.source, job.tree) == []
+
+
+def test_a_mirror_that_is_gone_is_not_made_anew(lb_job: MakeJob) -> None:
+    job = lb_job()
+    put(job, "file")
+    backed_up(job)
+    os.rename(job.tree, job.tree + b"-elsewhere")
+    for _ in range(2):
+        outcome = job.run()
+        assert (outcome.exit_code, outcome.state) == (1, "failed")
+        assert "tree is gone" in outcome.message and "bring it back" in outcome.message
+        assert not os.path.lexists(job.tree)
+    os.rename(job.tree + b"-elsewhere", job.tree)
+    backed_up(job)
+
+
+@needs_root
+def test_a_root_that_may_not_give_files_away_backs_up_all_the_same(lb_job: MakeJob) -> None:
+    job = lb_job()
+    put(job, "file")
+    os.chown(at(job, "file"), 12, 34)
+    done = subprocess.run(
+        ["setpriv", "--bounding-set=-chown", sys.executable, "-c", "from lbcore.cli.main import main; main()",
+         "-c", configuration(job), "run"], capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "owner: not held by the mirror for 1 objects" in done.stdout
+    with open(os.path.join(job.tree, b"file"), "rb") as file:
+        assert file.read() == b"file"
+    assert [(row.uid, row.gid) for row in _rows(job) if stat.S_ISREG(row.mode)] == [(12, 34)]
+
+
+def _rows(job: Job) -> list[Row]:
+    with contextlib.closing(Catalog.open(catalog_path(job.config), read_only=True)) as catalog:
+        return list(catalog.objects.all_now())
+
+
+class UntilContent(Progress):
+    """Asks for a pause once content is delivered."""
+
+    reached = False
+
+    def stage(self, name: str, total: int | None = None) -> None:
+        self.reached |= name == "content"
+
+
+def test_what_a_resumed_run_has_seen_is_no_plan_before_it_has_seen_all(
+    lb_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run paused in its content, resumed, and paused again while it observed: once for each place to stop at."""
+    monkeypatch.setattr(observing, "_ROWS_TOGETHER", 1)
+    for stop in range(2, 20, 3):
+        job = lb_job(name=f"stop-{stop}", max_delete="100%")
+        put(job, *(f"a/{number}" for number in range(10)), *(f"b{number}/file" for number in range(6)))
+        backed_up(job)
+        first = read_tree(job.source)
+        put(job, "new/one")
+        progress = UntilContent()
+        paused = JobRun(job.config, job.plugins, Options(), progress, lambda: progress.reached).run()  # noqa: B023
+        assert paused.state == "paused"
+        before = os.stat(at(job, "a/0"))
+        for name, content in (("a/0", b"A/0"), ("a/1", b"longer")):
+            write(at(job, "passing"), content)
+            os.utime(at(job, "passing"), ns=(before.st_atime_ns, before.st_mtime_ns))
+            move(job, "passing", name)
+        put(job, "newer/two")
+        shutil.rmtree(at(job, "b0"))
+        asked = itertools.count()
+        again = JobRun(job.config, job.plugins, Options(), Progress(), lambda: next(asked) >= stop).run()  # noqa: B023
+        assert again.state == "paused"
+
+        backed_up(job)
+
+        assert compare_trees(job.source, job.tree) == []
+        assert compare_trees(first, read_point(job.target, 1)) == []
 
 
 def test_a_slow_drain_is_seen_and_forgotten_after_seven_days(lb_job: MakeJob) -> None:

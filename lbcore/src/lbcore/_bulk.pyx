@@ -115,8 +115,8 @@ cdef int _write_whole(int dirfd, const char *name, unsigned int mode, const char
     cdef uint64_t at = 0
     cdef long put
     cdef int error = 0
-    # What is to be set-uid is nobody's business before it has its owner.
-    cdef unsigned int first_mode = 0o600 if mode & 0o6000 else mode & 0o777
+    # What is to be set-uid is nobody's business before it has its owner; extended attributes need the right to write.
+    cdef unsigned int first_mode = 0o600 if mode & 0o6000 else (mode & 0o777) | 0o600
     cdef int fd = c_openat(dirfd, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, first_mode)
     if fd < 0:
         return errno
@@ -135,7 +135,8 @@ def copy_files(list files not None, int target_dirfd):
     """Copy files that are in a known state.
 
     ``files`` holds ``(dirfd, name, mode, size, mtime_ns, ctime_ns, new name)`` for each; the copy gets the mode, as
-    far as the umask lets it, so that it seldom has to be changed; 0600 where that has a set-uid or set-gid bit.
+    far as the umask lets it and its owner may write, so that it seldom has to be changed; 0600 where that has a set-uid
+    or set-gid bit.
 
     Returns ``(content, results)``: all sizes' worth of bytes, one file after the other, and for each file
     ``(outcome, errno)``. The outcome is COPY_DONE when the file's part of ``content`` was copied and the file stayed

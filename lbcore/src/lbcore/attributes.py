@@ -20,6 +20,19 @@ class Wish(NamedTuple):
     extras: Mapping[str, bytes]
 
 
+_CAP_CHOWN = 1 << 0
+"""capabilities(7), linux/capability.h"""
+
+
+def is_privileged() -> bool:
+    """Whether this process may give files away: root may, unless a container took the capability from it."""
+    if os.geteuid() != 0:
+        return False
+    with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+        effective = next((int(line.split()[1], 16) for line in file if line.startswith("CapEff:")), _CAP_CHOWN)
+    return bool(effective & _CAP_CHOWN)
+
+
 def set_attributes(fd: int, wish: Wish, *, privileged: bool) -> list[str]:
     """Give the object open as ``fd`` (``O_PATH`` will do) its attributes.
 

@@ -33,8 +33,8 @@ def check(catalog: Catalog, limit: MaxDelete, job: str) -> tuple[int, bool]:
         return removals, True
     earlier = f", after {before} in the last {_DAYS} days" if before else ""
     raise BrakeError(
-        f"this run would remove {removals} of {objects} objects{earlier}, more than max_delete allows; nothing was "
-        f"applied. If that is right: 'lb approve {job}', then run again"
+        f"this run would remove {removals} of {objects} objects{earlier}, more than max_delete ({limit}) "
+        f"allows; nothing was applied. If these removals are wanted: 'lb approve {job}', then run again"
     )
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 
 from lbcore import source
@@ -138,6 +139,12 @@ class Observing:
 
     def _take(self, comparison: Comparison, seen: Iterator[Seen]) -> None:
         """Feed observations to the comparison, some thousand rows a transaction."""
+        with contextlib.ExitStack() as ended:
+            if isinstance(seen, Generator):
+                ended.callback(seen.close)  # it must not look on while the view is being taken away
+            self._take_all(comparison, seen)
+
+    def _take_all(self, comparison: Comparison, seen: Iterator[Seen]) -> None:
         more = True
         while more:
             more = False

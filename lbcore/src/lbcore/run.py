@@ -242,11 +242,15 @@ class JobRun:
 
     @staticmethod
     def _forget_undone(catalog: Catalog, run: int) -> None:
-        """What the plan announced and nobody did is planned anew, and counted then."""
+        """What the plan announced and nobody did is planned anew, and counted then.
+
+        From here on the run observes again: whoever finds it cut short must not take what it has seen for a plan.
+        """
         planned, done = plan_counts(catalog), plan_counts(catalog, f"state = {State.DONE:d}")
         with catalog.database.transaction():
             catalog.runs.add_counts(run, {key: done[key] - planned[key] for key in planned})
             catalog.plan.clear()
+            catalog.runs.update(run, state="observing")
 
     def _bring(self, work: Work) -> None:
         """Collect, observe, plan and apply."""

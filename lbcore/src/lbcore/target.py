@@ -10,6 +10,7 @@ import stat
 from collections.abc import Iterator
 
 from lbcore import _posix
+from lbcore.attributes import is_privileged
 from lbcore.beneath import Root
 from lbcore.errors import TargetError
 
@@ -36,7 +37,12 @@ class Target:
         :raises TargetError: when it cannot be made or written.
         """
         self.path = path
-        self.privileged = os.geteuid() == 0
+        self.privileged = is_privileged()
+        if os.path.isdir(os.path.join(path, LB, b"runs")) and not os.path.lexists(os.path.join(path, TREE)):
+            raise TargetError(
+                f"{os.fsdecode(path)}/tree is gone, while .lb beside it is there: bring it back under this name. If it "
+                "is lost, begin anew with an empty target; 'lb restore' still finds earlier contents in .lb/versions"
+            )
         try:
             os.makedirs(path, exist_ok=True)
             _make_folder(os.path.join(path, TREE), 0o755)

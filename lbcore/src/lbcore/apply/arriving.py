@@ -12,7 +12,7 @@ from lbcore.apply.place import add_name
 from lbcore.apply.shards import Deliveries
 from lbcore.apply.waiting import File
 from lbcore.apply.work import Work
-from lbcore.catalog.steps import State
+from lbcore.catalog.steps import State, What
 from lbcore.model import HintFlag, NotDelivered
 
 _BATCH_NEW_FILES = 50_000
@@ -50,7 +50,7 @@ class Batch:
     @property
     def full(self) -> bool:
         """Whether it is time to make it durable."""
-        many = len(self.new) >= _BATCH_NEW_FILES or len(self.arrived) >= _BATCH_FILES
+        many = len(self.new) >= _BATCH_NEW_FILES or len(self.arrived) + len(self.failed) >= _BATCH_FILES
         return many or self.size_bytes >= _BATCH_BYTES
 
     def add(self, work: Work, files: list[File], deliveries: Deliveries) -> None:
@@ -142,6 +142,10 @@ def fail(work: Work, unreadable: Unreadable, file: File, result: NotDelivered) -
     catalog.runs.add_problem(work.run, item.path, result.reason, counted=counted)
     catalog.plan.set_batch([item.obj])
     catalog.plan.mark_batch(State.FAILED)
+    if file.step is None:
+        catalog.runs.add_counts(work.run, {"objects_new": -1})
+    elif file.step.what != What.COMPARE:
+        catalog.runs.add_counts(work.run, {"objects_changed": -1})
     catalog.listings.doubt(parent for parent, _ in file.names)
 
 

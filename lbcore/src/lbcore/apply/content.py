@@ -110,10 +110,11 @@ def deliver(work: Work, sources: Sources) -> None:
         for files, deliveries in _in_parallel(waiting.shards(work, What.DATA, sources.workers), start, sources.workers):
             batch.add(work, files, deliveries)
             _advance(work, files)
-            if batch.full or work.pause_requested():
+            pausing = work.pause_requested()
+            if batch.full or pausing:
                 checkpoints.begin(batch)
                 batch = Batch()
-            if work.pause_requested():
+            if pausing:
                 checkpoints.finish()
                 work.pause_point()
         checkpoints.begin(batch)

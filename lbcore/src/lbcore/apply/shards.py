@@ -104,17 +104,18 @@ def _place(root: Root, tree: Root, delivered: Sequence[Delivered], items: Mappin
     directories: set[int] = set()
     for result in delivered:
         _, path, _, now, _ = items[result.obj]
+        if len(directories) >= Root.KEPT - 1:  # both look-ups may close one that is still needed
+            placed |= _placed(numbers, files)
+            numbers, files, directories = [], [], set()
         try:
             stage_fd, name = root.parent(result.path)
+            directories.add(stage_fd)
             tree_fd, base = tree.parent(path)
+            directories.add(tree_fd)
         except OSError:
             continue
         numbers.append(result.obj)
         files.append((stage_fd, name, tree_fd, base, now.mode, now.uid, now.gid, now.mtime_ns))
-        directories |= {stage_fd, tree_fd}
-        if len(directories) >= Root.KEPT:
-            placed |= _placed(numbers, files)
-            numbers, files, directories = [], [], set()
     return placed | _placed(numbers, files)
 
 

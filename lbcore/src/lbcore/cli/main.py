@@ -118,6 +118,10 @@ def main(ctx: click.Context, config_file: str | None, disable: tuple[str, ...], 
 
     The configuration is the file given with -c, else $LB_CONFIG, else /etc/lb/lb.toml, else
     ~/.config/lb/lb.toml.
+
+    Exit status: 0 done; 1 failed; 2 wrong use or configuration; 3 done, but something of the source
+    could not be read; 4 damage found; 5 done by a scan, as the feed had a gap; 6 stopped by the
+    brake; 11 another run holds the lock; 75 paused. Any other is a failure.
     """
     lb = ctx.ensure_object(Lb)
     lb.config_file = config_file

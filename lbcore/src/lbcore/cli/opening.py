@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 job_option = click.option("--job", "job_name", metavar="JOB", help="The job; needed when there are several.")
 at_option = click.option(
-    "--at", metavar="RUN|TIME", default="latest", help="The point in time; the last one when not given."
+    "--at",
+    metavar="RUN|TIME",
+    default="latest",
+    help="The point in time: a run's number, a local time such as '2026-01-31 12:00', or 'latest' (the default).",
 )
 
 KINDS = {
@@ -44,13 +47,21 @@ def open_catalog(job: JobConfig) -> Iterator[Catalog]:
     """
     from lbcore.catalog.catalog import Catalog  # noqa: PLC0415 - help must not wait for the core
     from lbcore.run import catalog_path  # noqa: PLC0415
+    from lbcore.target import TREE  # noqa: PLC0415
 
     path = catalog_path(job)
     try:
         os.stat(path)
     except FileNotFoundError:
-        where = "is the target mounted?" if not os.path.isdir(job.target) else f"'lb run {job.name}' makes it"
-        raise CatalogError(f"{job.name}: there is no backup yet at {os.fsdecode(job.target)}; {where}") from None
+        target = os.fsdecode(job.target)
+        if os.path.lexists(os.path.join(job.target, TREE)):
+            raise CatalogError(
+                f"{job.name}: {target} holds a backup, but its catalog {os.fsdecode(path)} is gone; bring that back"
+            ) from None
+        where = f"'lb run {job.name}' makes it" + (
+            "" if os.path.isdir(job.target) else "; or is the target not mounted?"
+        )
+        raise CatalogError(f"{job.name}: there is no backup yet at {target}; {where}") from None
     except OSError as error:
         raise CatalogError(
             f"{job.name}: the backup at {os.fsdecode(job.target)} cannot be read: {error.strerror}; it belongs to the "

@@ -29,14 +29,18 @@ _FAILED = 1
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True)
 @click.option("--to", required=True, metavar="DIR", help="The folder for what is restored; made when it is missing.")
 @at_option
-@click.option("--overwrite", is_flag=True, help="Replace existing files.")
+@click.option(
+    "--overwrite",
+    is_flag=True,
+    help="Replace existing files, and set attributes of existing directories; what is not in the backup stays.",
+)
 @job_option
 @click.pass_obj
 def restore(lb: Lb, /, *, paths: tuple[str, ...], to: str, at: str, overwrite: bool, job_name: str | None) -> int:
     """Copy files and directories out of the backup, as they are or were.
 
     PATH a/b/c becomes DIR/c; "." is the whole tree, whose root becomes DIR. Nothing that exists is overwritten,
-    unless told so. Content is verified while it is written.
+    unless told so, and directories that exist keep their attributes. Content is verified while it is written.
     """
     from lbcore import points  # noqa: PLC0415 - help must not wait for the core
     from lbcore.restore.selection import choose  # noqa: PLC0415

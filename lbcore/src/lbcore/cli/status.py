@@ -48,13 +48,27 @@ def status(lb: Lb, jobs: tuple[str, ...], as_json: bool) -> int:
 
 
 def _status(job: JobConfig) -> dict[str, Any]:
-    from lbcore.run import catalog_path  # noqa: PLC0415 - help must not wait for the core
-
     places = {"job": job.name, "source": printable(job.source), "target": printable(job.target)}
-    if os.path.isdir(job.target) and not os.path.lexists(catalog_path(job)):
+    if _never_ran(job):
         return {**places, "state": "never run"}
     with open_catalog(job) as catalog:
         return {**places, **_of_catalog(job, catalog)}
+
+
+def _never_ran(job: JobConfig) -> bool:
+    """Nothing of a backup is there. Where that cannot be known, whoever opens the catalog says why."""
+    from lbcore.run import catalog_path  # noqa: PLC0415
+    from lbcore.target import LB, TREE  # noqa: PLC0415
+
+    try:
+        os.stat(catalog_path(job))
+    except FileNotFoundError:
+        return os.path.isdir(job.target) and not any(
+            os.path.lexists(os.path.join(job.target, name)) for name in (LB, TREE)
+        )
+    except OSError:
+        pass
+    return False
 
 
 def _of_catalog(job: JobConfig, catalog: Catalog) -> dict[str, Any]:
@@ -114,7 +128,9 @@ def _lines(one: dict[str, Any]) -> list[str]:
     name = one["job"]
     if one["state"] in ("unreadable", "never run"):
         message = " ".join(one.get("message", "").split())
-        return [f"{name}: {one['state']}{': ' if message else ''}{message}"]
+        if one["state"] == "never run":
+            return [f"{name}: no backup yet; 'lb run {name}' makes it"]
+        return [f"{name}: {one['state']}: {message.removeprefix(f'{name}: ')}"]
     good, waits = one["last_good"], one["open"]
     if good is None:
         lines = [f"{name}: no run is complete yet"]

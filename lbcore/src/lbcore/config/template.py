@@ -29,10 +29,12 @@ exclude = []
 # Do not enter other filesystems that are mounted in the source.
 one_filesystem = false
 
-# The brake: a run that would remove more than this stops and changes nothing, until `lb approve`.
+# The brake: a run that would remove more than this stops and changes nothing, until `lb approve`. "25% and 1000" stops
+# it when it would remove more than a quarter of all objects and also more than 1000; for a small tree say "25%".
 max_delete = "25% and 1000"
 
-# Compare with the source's own record after each run (checksum also reads all content).
+# Compare what a run has brought with the catalog when it is done ("checksum" also reads the content); `lb verify`
+# looks at the whole backup.
 # verify = ["attributes"]
 
 # Where the database is, when the target is on a network filesystem: a folder on a local disk.

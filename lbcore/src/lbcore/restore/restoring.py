@@ -103,8 +103,8 @@ class Restoring:
     def _make(self, child: Child, path: bytes, ledger: _Ledger) -> None:
         row = child.row
         if stat.S_ISDIR(row.mode):
-            self._writer.directory(path)
-            ledger.add_directory(path, row.obj)
+            if self._writer.directory(path):
+                ledger.add_directory(path, row.obj)
             return
         if child.names > 1:
             held = ledger.linked(row.obj)

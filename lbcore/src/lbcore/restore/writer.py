@@ -10,7 +10,7 @@ import stat
 
 from lbcore import _posix
 from lbcore._posix import check_name
-from lbcore.attributes import Wish, set_attributes
+from lbcore.attributes import Wish, is_privileged, set_attributes
 from lbcore.beneath import Root
 from lbcore.catalog.objects import Row
 from lbcore.copying import copy_content
@@ -33,7 +33,7 @@ class Writer:
         self._held = held
         self._overwrite = overwrite
         self._passing = b".lb-restore-" + secrets.token_hex(8).encode()
-        self._privileged = os.geteuid() == 0
+        self._privileged = is_privileged()
         self.refused: dict[str, int] = {}
         """How often an attribute of this name could not be set."""
 
@@ -115,25 +115,31 @@ class Writer:
             self._drop(parent)  # rename(2) of a name over another of the same file leaves both
         return True
 
-    def directory(self, path: bytes) -> None:
-        """A directory to write in; it gets its attributes at the end.
+    def directory(self, path: bytes) -> bool:
+        """A directory to write in; returns whether it is to get its attributes at the end.
+
+        What somebody else keeps there, with the attributes he gave it, stays as it is unless we may overwrite.
 
         :raises FileExistsError: when something else is there.
         """
+        ours = self._overwrite
         if path:
             parent, name = self._root.parent(path)
             try:
                 os.mkdir(name, 0o700, dir_fd=parent)
-                return
+                return True
             except FileExistsError:
                 if not stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
                     if not self._overwrite:
                         raise
                     os.unlink(name, dir_fd=parent)
                     os.mkdir(name, 0o700, dir_fd=parent)
-                    return
-        if not self._privileged:
+                    return True
+        else:
+            ours = ours or not os.listdir(self._root.fd)
+        if ours and not self._privileged:
             self._unlock(path)
+        return ours
 
     def _unlock(self, path: bytes) -> None:
         """A directory that is there may be one that even its owner cannot write in."""
