@@ -111,6 +111,8 @@ def test_a_braked_run_is_shown_with_what_to_do(job: Job, source: Path) -> None:
     assert "would remove 1 of 2 objects" in status["open"]["message"]
     text = output(job, "status")
     assert "run 2 is braked, begun " in text and "'lb approve job' lets it go on" in text
+    output(job, "approve")
+    assert "approved, 'lb run job' may remove up to 1" in output(job, "status")
 
 
 def test_an_interrupted_run_is_shown_with_what_to_do(job: Job, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import os
 import shutil
 import sqlite3
@@ -30,7 +31,7 @@ from lbcore.scope import Scope
 from lbcore.testing import MakeJob, compare_trees, read_tree
 from lbcore.testing.job import Job
 from tests.support.changes import acl, exchange, punch_hole, write
-from tests.support.commands import configuration
+from tests.support.commands import call, configuration
 from tests.support.feed import Feed
 from tests.support.feed import walk as walk_source
 from tests.support.points import read_point
@@ -979,6 +980,21 @@ def test_a_dry_run_tells_what_would_be_done_and_changes_nothing(lb_job: MakeJob)
             del found[path]
     assert after == before
     assert backed_up(job).counts.items() >= plan.items()
+
+
+def test_a_dry_run_tells_of_the_brake(lb_job: MakeJob) -> None:
+    job = lb_job(max_delete="25%")
+    put(job, "a", "b", "c")
+    backed_up(job)
+    os.unlink(at(job, "a"))
+    os.unlink(at(job, "b"))
+    config = configuration(job, more='max_delete = "25%"')
+    shown = call(config, "run", "--dry-run")
+    assert shown.exit_code == 0
+    assert "the brake would stop it: this run would remove 2 of 4 objects, more than max_delete (25%)" in shown.stdout
+    assert "brake" not in call(config, "run", "--dry-run", "--max-delete", "2").stdout
+    (planned,) = json.loads(call(config, "run", "--dry-run", "--json").stdout)["jobs"]
+    assert planned["brake"].startswith("this run would remove 2")
 
 
 def test_what_somebody_put_into_the_mirror_is_set_aside(lb_job: MakeJob) -> None:

@@ -28,8 +28,8 @@ def check(catalog: Catalog, limit: MaxDelete, job: str) -> tuple[int, bool]:
     objects = catalog.objects.count()
     if limit.allows(removals + before, objects + before):
         return removals, False
-    approved = catalog.meta.get(_APPROVED)
-    if approved is not None and removals <= approved:
+    allowed = approved(catalog)
+    if allowed is not None and removals <= allowed:
         return removals, True
     earlier = f", after {before} in the last {_DAYS} days" if before else ""
     raise BrakeError(
@@ -47,6 +47,12 @@ def approve(catalog: Catalog, removals: int) -> None:
     """Let the next run remove up to ``removals`` objects, once."""
     with catalog.database.transaction():
         catalog.meta.put(_APPROVED, removals)
+
+
+def approved(catalog: Catalog) -> int | None:
+    """How many objects the next run was allowed to remove; None when nobody has."""
+    count: int | None = catalog.meta.get(_APPROVED)
+    return count
 
 
 def use_approval(catalog: Catalog) -> None:

@@ -7,12 +7,14 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
-from lbcore import source
+from lbcore import brake, source
 from lbcore.catalog.catalog import Catalog
 from lbcore.catalog.steps import Step
 from lbcore.config.job import JobConfig
-from lbcore.errors import PausedError
+from lbcore.config.limits import MaxDelete
+from lbcore.errors import BrakeError, PausedError
 from lbcore.observing import Observing
 from lbcore.plugins.manager import Plugins
 from lbcore.plugins.types import Source
@@ -21,10 +23,22 @@ from lbcore.run import catalog_path, opened, plan_counts, scanner
 from lbcore.scope import Scope
 
 
+class Planned(NamedTuple):
+    """What a run would do."""
+
+    counts: dict[str, int]
+    brake: str | None
+    """Why the brake would stop it; None when it would not."""
+
+
 def dry_run(
-    job: JobConfig, plugins: Plugins, progress: Progress, show: Callable[[Catalog, Step], None]
-) -> dict[str, int]:
-    """Tell ``show`` each step that a run would take now; nothing is changed. Returns the counts.
+    job: JobConfig,
+    plugins: Plugins,
+    progress: Progress,
+    show: Callable[[Catalog, Step], None],
+    max_delete: MaxDelete | None = None,
+) -> Planned:
+    """Tell ``show`` each step that a run would take now; nothing is changed.
 
     :raises LbError: as a run would.
     """
@@ -47,7 +61,12 @@ def dry_run(
             observing.plan(scanner(plugins), catalog.hints.all())
             for step in catalog.plan.all():
                 show(catalog, step)
-            return plan_counts(catalog)
+            counts = plan_counts(catalog)
+            try:
+                brake.check(catalog, max_delete or job.max_delete, job.name)
+            except BrakeError as error:
+                return Planned(counts, str(error))
+            return Planned(counts, None)
 
 
 @contextlib.contextmanager

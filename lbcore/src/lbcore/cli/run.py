@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lbcore.catalog.steps import Step
     from lbcore.config.job import JobConfig
     from lbcore.progress import Progress
-    from lbcore.run import Outcome
+    from lbcore.run import Options, Outcome
 
 _PROBLEMS_SHOWN = 20
 
@@ -51,7 +51,7 @@ def run(lb: Lb, /, jobs: tuple[str, ...], *, full: bool, dry_run: bool, max_dele
         for job in chosen:
             with make_progress(job.name, quiet=as_json) as progress:
                 if dry_run:
-                    outcomes.append(_dry_run(lb, job, progress, as_json))
+                    outcomes.append(_dry_run(lb, job, progress, options, as_json))
                 else:
                     outcome = JobRun(job, lb.plugins, options, progress, pause_requested).run()
                     outcomes.append(_summary(outcome, job))
@@ -142,7 +142,7 @@ def _print_problems(outcome: Outcome, job: JobConfig) -> None:
             print(f"lb: {job.name}: {printable(problem.path)}: {problem.reason}{note}", file=sys.stderr)
 
 
-def _dry_run(lb: Lb, job: JobConfig, progress: Progress, as_json: bool) -> dict[str, Any]:
+def _dry_run(lb: Lb, job: JobConfig, progress: Progress, options: Options, as_json: bool) -> dict[str, Any]:
     from lbcore.catalog.steps import What  # noqa: PLC0415
     from lbcore.dryrun import dry_run  # noqa: PLC0415
 
@@ -155,13 +155,15 @@ def _dry_run(lb: Lb, job: JobConfig, progress: Progress, as_json: bool) -> dict[
         what = next(word for flag, word in words if step.what & flag)
         print(f"{what:10} {printable(_step_path(catalog, step))}")
 
-    counts = dry_run(job, lb.plugins, progress, show)
+    counts, stopped = dry_run(job, lb.plugins, progress, show, options.max_delete)
     if not as_json:
         print(
             f"{job.name}: would make {counts['objects_new']}, change {counts['objects_changed']} "
             f"and remove {counts['objects_removed']} objects; nothing was changed"
         )
-    return {"job": job.name, "state": "planned", **counts}
+        if stopped:
+            print(f"{job.name}: the brake would stop it: {stopped}")
+    return {"job": job.name, "state": "planned", **counts, "brake": stopped}
 
 
 def _step_path(catalog: Catalog, step: Step) -> bytes:

@@ -72,6 +72,7 @@ def _never_ran(job: JobConfig) -> bool:
 
 
 def _of_catalog(job: JobConfig, catalog: Catalog) -> dict[str, Any]:
+    from lbcore import brake  # noqa: PLC0415
     from lbcore.catalog.past import Past  # noqa: PLC0415
     from lbcore.holder import lock_holder  # noqa: PLC0415
     from lbcore.target import LB  # noqa: PLC0415
@@ -91,7 +92,7 @@ def _of_catalog(job: JobConfig, catalog: Catalog) -> dict[str, Any]:
         "bytes": now.size_bytes,
         "kept_files": kept.files,
         "kept_bytes": kept.size_bytes,
-        "open": _open(last) if waits and last is not None else None,
+        "open": _open(last) | {"approved_removals": brake.approved(catalog)} if waits and last is not None else None,
         "problems": [
             {"path": printable(problem.path or b"."), "reason": problem.reason, "counted": problem.counted}
             for problem in (catalog.runs.problems(shown.run) if shown is not None else ())
@@ -144,7 +145,11 @@ def _lines(one: dict[str, Any]) -> list[str]:
     if one["running"]:
         lines.append(f"  running: {one['running']}")
     if waits is not None:
-        how = f"'lb approve {name}' lets it go on" if waits["state"] == "braked" else f"'lb run {name}' goes on with it"
+        how = f"'lb run {name}' goes on with it"
+        if waits["state"] == "braked" and waits["approved_removals"] is None:
+            how = f"'lb approve {name}' lets it go on"
+        elif waits["state"] == "braked":
+            how = f"approved, 'lb run {name}' may remove up to {waits['approved_removals']}"
         since = local_time(waits["started_ns"])
         lines.append(
             f"  run {waits['run']} is {waits['state']}, begun {since}" + ("" if one["running"] else f"; {how}")

@@ -100,7 +100,8 @@ class Config:
         :raises UsageError: with a line for each broken job.
         """
         if self.broken:
-            raise UsageError("\n".join(str(error) for error in self.broken.values()))
+            # Two jobs may be broken for one reason: that they are in each other's way.
+            raise UsageError("\n".join(dict.fromkeys(str(error) for error in self.broken.values())))
 
 
 def to_plain(job: JobConfig) -> dict[str, Any]:
