@@ -358,7 +358,7 @@ def test_a_directory_is_never_replaced_by_a_file(job: Job, to: Path) -> None:
     result = lb(job, "restore", "--overwrite", ".", "--to", to)
 
     assert result.exit_code == 2
-    assert f"{to}/thing is a directory, and was none; move it away" in result.stderr
+    assert f"{to}/thing is a directory here, and none in the backup; move it away" in result.stderr
     assert os.listdir(to) == ["thing"]
 
 

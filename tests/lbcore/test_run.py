@@ -591,6 +591,17 @@ def test_a_mirror_that_is_gone_is_not_made_anew(lb_job: MakeJob) -> None:
     backed_up(job)
 
 
+def test_what_is_gone_from_the_mirror_is_damage_when_a_run_meets_it(lb_job: MakeJob) -> None:
+    job = lb_job(racy_seconds=0)
+    put(job, "file", "other")
+    backed_up(job)
+    os.unlink(os.path.join(job.tree, b"file"))
+    os.chmod(at(job, "file"), 0o600)
+    done = call(configuration(job), "run")
+    assert done.exit_code == 4
+    assert "1 objects are gone from the mirror; 'lb verify' names them" in done.stderr
+
+
 @needs_root
 def test_a_root_that_may_not_give_files_away_backs_up_all_the_same(lb_job: MakeJob) -> None:
     job = lb_job()
@@ -600,7 +611,7 @@ def test_a_root_that_may_not_give_files_away_backs_up_all_the_same(lb_job: MakeJ
         ["setpriv", "--bounding-set=-chown", sys.executable, "-c", "from lbcore.cli.main import main; main()",
          "-c", configuration(job), "run"], capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert "owner: not held by the mirror for 1 objects" in done.stdout
+    assert "owner: could not be set in the mirror for 1 objects" in done.stdout
     with open(os.path.join(job.tree, b"file"), "rb") as file:
         assert file.read() == b"file"
     assert [(row.uid, row.gid) for row in _rows(job) if stat.S_ISREG(row.mode)] == [(12, 34)]

@@ -16,7 +16,7 @@ from lbcore import brake, epoch, runfile, source
 from lbcore.apply import content
 from lbcore.apply.arriving import Unreadable
 from lbcore.apply.content import Sources
-from lbcore.apply.finish import finish_directories, finish_objects
+from lbcore.apply.finish import MISSING, finish_directories, finish_objects
 from lbcore.apply.lift import lift
 from lbcore.apply.place import place
 from lbcore.apply.recovering import place_delivered, undo_new
@@ -340,7 +340,6 @@ class JobRun:
         with self._stage("attributes", work):
             finish_objects(work)
             finish_directories(work)
-        work.target.sync()
 
     def _executor(self) -> Executor:
         chosen = self._job.executor
@@ -368,7 +367,7 @@ class JobRun:
                 catalog.plan.clear()
                 catalog.runs.update(number, state="committed", finished_ns=time.time_ns())
         codes = [EXIT_DONE]
-        if damage:
+        if damage or work.refused.get(MISSING):
             codes.append(EXIT_DAMAGE)
         if catalog.runs.problem_count(number):
             codes.append(EXIT_SOURCE_ERRORS)

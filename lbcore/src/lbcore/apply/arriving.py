@@ -48,6 +48,11 @@ class Batch:
     sent_bytes: int = 0
 
     @property
+    def empty(self) -> bool:
+        """Whether nothing has arrived, and nothing failed to."""
+        return not (self.new or self.arrived or self.failed)
+
+    @property
     def full(self) -> bool:
         """Whether it is time to make it durable."""
         many = len(self.new) >= _BATCH_NEW_FILES or len(self.arrived) + len(self.failed) >= _BATCH_FILES

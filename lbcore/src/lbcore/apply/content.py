@@ -117,7 +117,8 @@ def deliver(work: Work, sources: Sources) -> None:
             if pausing:
                 checkpoints.finish()
                 work.pause_point()
-        checkpoints.begin(batch)
+        if not batch.empty:
+            checkpoints.begin(batch)
         checkpoints.finish()
         checkpoints.finish_placed()
     clear_arrivals(work)

@@ -11,6 +11,8 @@ from lbcore.catalog.objects import ROOT
 from lbcore.catalog.steps import State, Step, What
 
 _PENDING = What.DATA | What.COMPARE
+MISSING = "missing"
+"""Counted like an attribute that the target could not take: an object that is not in the mirror any more."""
 
 
 def finish_objects(work: Work) -> None:
@@ -89,5 +91,6 @@ def _set(work: Work, path: bytes, wish: Wish) -> None:
                 return
     except FileNotFoundError:
         pass
-    # What an ordinary user could not make, or somebody took out of the mirror or replaced; `lb verify` names it.
-    work.note_refused(["missing"])
+    device = stat.S_ISCHR(wish.mode) or stat.S_ISBLK(wish.mode)
+    # An ordinary user could not make it; else somebody took it out of the mirror or replaced it: `lb verify` names it.
+    work.note_refused(["device" if device and not work.target.privileged else MISSING])

@@ -121,8 +121,10 @@ def _print_outcome(outcome: Outcome, job: JobConfig) -> None:
     if outcome.state == "committed":
         print(line)
     for name, count in counts.items():
-        if name.startswith("not_held_"):
-            print(f"{outcome.job}: {name[9:]}: not held by the mirror for {count} objects; the catalog has it")
+        if name == "not_held_missing":
+            print(f"lb: {job.name}: {count} objects are gone from the mirror; 'lb verify' names them", file=sys.stderr)
+        elif name.startswith("not_held_"):
+            print(f"{job.name}: {name[9:]}: could not be set in the mirror for {count} objects; the catalog has it")
     if outcome.message:
         print(f"lb: {outcome.job}: {printable_message(outcome.message)}", file=sys.stderr)
     if outcome.run and (outcome.problems or outcome.exit_code == 4):

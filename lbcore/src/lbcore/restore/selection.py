@@ -71,7 +71,7 @@ def conflicts(
             continue
         if stat.S_ISDIR(there.st_mode) != stat.S_ISDIR(row.mode):
             if stat.S_ISDIR(there.st_mode):
-                yield Conflict(path, "is a directory, and was none; move it away")
+                yield Conflict(path, "is a directory here, and none in the backup; move it away")
             elif not overwrite:
                 yield Conflict(path, "exists, and was a directory")
         elif not stat.S_ISDIR(row.mode):
