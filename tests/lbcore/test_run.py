@@ -303,6 +303,33 @@ def test_a_file_that_could_not_be_read_is_tried_again_though_its_feed_mentions_i
     backed_up(job)
 
 
+def test_what_could_not_be_read_is_counted_as_neither_new_nor_changed_also_when_the_run_is_paused_after_it(
+    lb_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def some(self: Copy, view: View, items: Sequence[TransferItem], folder: bytes, tree: bytes) -> Iterator[Delivery]:
+        yield from well(self, view, [item for item in items if b"bad" not in item.path], folder, tree)
+        yield from (NotDelivered(obj=item.obj, reason="no") for item in items if b"bad" in item.path)
+
+    well = Copy.deliver
+    monkeypatch.setattr(Copy, "deliver", some)
+    for name, pausing in (("whole", False), ("paused", True)):
+        job = lb_job(name=name, racy_seconds=0)
+        put(job, "old", "bad-old")
+        with monkeypatch.context() as patch:
+            patch.setattr(Copy, "deliver", well)
+            backed_up(job)
+        for path in ("old", "bad-old"):
+            write(at(job, path), b"another content")
+        put(job, "new", "bad-new")
+        if pausing:
+            progress = UntilContent()
+            paused = JobRun(job.config, job.plugins, Options(), progress, lambda: progress.reached).run()  # noqa: B023
+            assert paused.state == "paused"
+        counts = job.run().counts
+        # The directory they are in has changed, too.
+        assert (counts["objects_new"], counts["objects_changed"], counts["files_copied"]) == (1, 2, 2), name
+
+
 def test_a_file_that_always_changes_counts_as_an_error_once_it_is_stale(
     lb_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -246,7 +246,10 @@ class JobRun:
 
         From here on the run observes again: whoever finds it cut short must not take what it has seen for a plan.
         """
-        planned, done = plan_counts(catalog), plan_counts(catalog, f"state = {State.DONE:d}")
+        planned, done = (
+            plan_counts(catalog),
+            plan_counts(catalog, f"state >= {State.DONE:d}"),
+        )  # or failed: counted then
         with catalog.database.transaction():
             catalog.runs.add_counts(run, {key: done[key] - planned[key] for key in planned})
             catalog.plan.clear()
