@@ -315,7 +315,7 @@ class JobRun:
         removals, approved = brake.check(catalog, self._options.max_delete or self._job.max_delete, self._job.name)
         epoch.write(catalog, work.target, work.run)
         with catalog.database.transaction():
-            catalog.runs.add_counts(work.run, plan_counts(catalog))
+            catalog.runs.add_counts(work.run, plan_counts(catalog) | content.NOTHING_BROUGHT)
             catalog.runs.update(
                 work.run, state="applying", removals=0 if approved or self._options.max_delete else removals
             )

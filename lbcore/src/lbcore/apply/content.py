@@ -20,6 +20,9 @@ from lbcore.model import NotDelivered, View
 from lbcore.plugins.types import Transfer
 from lbcore.target import LB, TREE
 
+NOTHING_BROUGHT = {"files_copied": 0, "bytes_copied": 0, "bytes_sent": 0}
+"""What a run counts before it has brought anything."""
+
 _Result = TypeVar("_Result")
 
 
