@@ -17,6 +17,7 @@ import pytest
 from lbcore import _posix, hookimpl
 from lbcore._posix import check_name
 from lbcore.beneath import Root
+from lbcore.errors import EXIT_DAMAGE
 from lbcore.model import Attributes, Entry, Hint, HintFlag, Listing, Observation, Seen, View
 from lbcore.plugins.types import Collection, DetectorPlugin, Known, Source
 from lbcore.scope import Scope
@@ -56,10 +57,6 @@ def outside(tmp_path: Path) -> Path:
     return folder
 
 
-DAMAGE = 4
-"""The status of a run that meets, in the mirror, that something was taken away."""
-
-
 def plant(backup: Backup, place: str, to: Path) -> None:
     """What is at ``place`` of the target becomes a link to something outside."""
     path = backup.target / place
@@ -84,7 +81,7 @@ def test_a_link_planted_at_a_directory_of_the_mirror_leads_nowhere(series: Serie
     plant(backup, place, outside)
     for _ in range(2):
         done = backup.run()
-        assert done.returncode in (0, 1, 3, DAMAGE), done
+        assert done.returncode in (0, 1, 3, EXIT_DAMAGE), done
         assert "Traceback" not in done.stderr and "unexpected" not in done.stderr, done
         if done.returncode == 1:
             assert str(backup.target) in done.stderr and "is where a directory of the backup was" in done.stderr, done
@@ -96,7 +93,7 @@ def test_a_link_planted_at_a_file_of_the_mirror_leads_nowhere(series: Series, ou
     backup, before = series.backup(), read_tree(outside)
     plant(backup, place, outside / "file")
     done = backup.run()
-    assert done.returncode in (0, 3, DAMAGE), done
+    assert done.returncode in (0, 3, EXIT_DAMAGE), done
     assert "Traceback" not in done.stderr and "unexpected" not in done.stderr, done
     assert compare_trees(before, outside) == []
 
