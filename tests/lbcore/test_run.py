@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -627,6 +628,24 @@ def test_what_is_gone_from_the_mirror_is_damage_when_a_run_meets_it(lb_job: Make
     done = call(configuration(job), "run")
     assert done.exit_code == 4
     assert "1 objects are gone from the mirror; 'lb verify' names them" in done.stderr
+
+
+def test_a_target_that_is_not_mounted_is_left_as_it_is(lb_job: MakeJob, tmp_path: Path) -> None:
+    job = lb_job(state_dir=str(tmp_path / "state"))
+    put(job, "file")
+    backed_up(job)
+    os.rename(job.target, job.target + b"-elsewhere")
+    for mount_point in (False, True):
+        if mount_point:
+            os.mkdir(job.target)
+        outcome = job.run()
+        assert outcome.exit_code == 1
+        assert "knows of one there: is it mounted?" in outcome.message
+        assert os.path.lexists(job.target) == mount_point
+    assert os.listdir(job.target) == []
+    os.rmdir(job.target)
+    os.rename(job.target + b"-elsewhere", job.target)
+    backed_up(job)
 
 
 @needs_root

@@ -34,6 +34,7 @@ from lbcore.errors import (
     BrakeError,
     LbError,
     PausedError,
+    TargetError,
     combined_exit_code,
 )
 from lbcore.events import RunFinished, RunStarted, StageFinished
@@ -95,6 +96,12 @@ def opened(job: JobConfig) -> Iterator[tuple[Catalog, Target]]:
     :raises TargetError, LockedError, CatalogError: when they cannot be used.
     """
     path = catalog_path(job)
+    if os.path.lexists(path) and not os.path.lexists(os.path.join(job.target, LB)):
+        # Before anything is made: it may be the empty folder that the target is to be mounted on.
+        raise TargetError(
+            f"the target {os.fsdecode(job.target)} holds no backup, while the catalog {os.fsdecode(path)} knows of one "
+            "there: is it mounted? To begin anew with an empty target, remove that catalog"
+        )
     with contextlib.closing(Target(job.target)) as target, locked(os.path.join(target.path, LB, b"lock")):
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with contextlib.closing(Catalog.open(path)) as catalog:

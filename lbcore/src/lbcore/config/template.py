@@ -37,7 +37,8 @@ max_delete = "25% and 1000"
 # looks at the whole backup.
 # verify = ["attributes"]
 
-# Where the database is, when the target is on a network filesystem: a folder on a local disk.
+# Where the database is, when the target is on a network filesystem: a folder on a local disk. A target that is not
+# mounted is noticed then, too.
 # state_dir = "/var/lib/lb/{name}"
 
 # How many workers copy at the same time; as many as there are processors, at most 8, when it is not set.
