@@ -25,7 +25,8 @@ def small_disk(request: pytest.FixtureRequest, place: Place) -> Iterator[Place]:
     try:
         yield place
     finally:
-        subprocess.run(["umount", os.fsdecode(place.folder)], check=True)
+        # Lazily: the processes of an rsync that was killed are there for a moment longer.
+        subprocess.run(["umount", "--lazy", os.fsdecode(place.folder)], check=True)
 
 
 @pytest.mark.root
