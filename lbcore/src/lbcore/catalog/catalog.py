@@ -77,7 +77,7 @@ class Catalog:
 
     def end_first_load(self) -> None:
         """Make the indexes that are missing."""
-        with self.database.transaction():
+        with self.database.sorting():
             for statement in AFTER_FIRST_LOAD.values():
                 self.database.execute(statement)
 

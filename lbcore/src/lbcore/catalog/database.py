@@ -17,6 +17,11 @@ BATCH_ROWS = 100_000
 """Rows a bulk transaction holds at the most (design: safety rule 9)."""
 
 
+_CACHE = "PRAGMA cache_size = -32768"
+"""32 MiB, whatever the number of files."""
+_SORTING_CACHE = "PRAGMA cache_size = -8192"
+"""SQLite sorts in as much memory as its cache may take, and needs both at once."""
+
 Values = Sequence[Any] | Mapping[str, Any]
 """For the ``?`` of a statement, or its ``:name``s."""
 
@@ -61,7 +66,7 @@ class Database:
         self.execute("PRAGMA synchronous = FULL")
         self.execute("PRAGMA temp_store = FILE")
         self.execute("PRAGMA wal_autocheckpoint = 8192")  # pages: 32 MiB, so that bulk work is not held up
-        self.execute("PRAGMA cache_size = -32768")  # 32 MiB, whatever the number of files
+        self.execute(_CACHE)
         if self.read_only:
             self.execute("PRAGMA query_only = ON")
 
@@ -171,6 +176,16 @@ class Database:
                 return
             yield rows
             after = rows[-1][key]
+
+    @contextlib.contextmanager
+    def sorting(self) -> Iterator[None]:
+        """A transaction in which much is sorted: an index of a large table."""
+        self.execute(_SORTING_CACHE)
+        try:
+            with self.transaction():
+                yield
+        finally:
+            self.execute(_CACHE)
 
     def attach(self, path: bytes, name: str) -> contextlib.AbstractContextManager[None]:
         """Another database file under ``name``, for the time of the block."""
