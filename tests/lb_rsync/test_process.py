@@ -56,7 +56,7 @@ def test_what_the_program_left_running_is_killed_at_its_end() -> None:
             os.killpg(int(output[0]), 0)
         except ProcessLookupError:
             return
-        time.sleep(0.05)
+        time.sleep(0.05)  # between two looks
     pytest.fail("it is still there")
 
 

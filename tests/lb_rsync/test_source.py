@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 import shutil
 import tempfile
 import time
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lbcore.model import Delivered, Delivery, NotDelivered
+from tests.support.users import as_ordinary_user
 
 if TYPE_CHECKING:
     from tests.lb_rsync.conftest import Place
@@ -43,7 +43,7 @@ def wait_for(path: bytes) -> None:
     until = time.monotonic() + 10
     while not os.path.lexists(path):
         assert time.monotonic() < until
-        time.sleep(0.01)
+        time.sleep(0.01)  # between two looks
 
 
 def test_a_file_that_changed_after_it_was_observed_is_not_delivered(place: Place) -> None:
@@ -226,24 +226,7 @@ def test_a_file_that_cannot_be_read_is_named_with_the_reason(place: Place, open_
 
 def as_nobody(place: Place, *names: bytes) -> dict[bytes, Delivery]:
     """What an ordinary user gets."""
-    if os.geteuid() != 0:
-        return place.deliver(*names)
-    # In a process of its own, which cannot be root again.
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            os.setgroups([])
-            os.setgid(NOBODY)
-            os.setuid(NOBODY)
-            os.write(writer, pickle.dumps(place.deliver(*names)))
-        finally:
-            os._exit(0)
-    os.close(writer)
-    with open(reader, "rb") as file:
-        results: dict[bytes, Delivery] = pickle.loads(file.read())
-    os.waitpid(child, 0)
-    return results
+    return as_ordinary_user(lambda: place.deliver(*names))
 
 
 def test_results_tell_how_much_was_sent(place: Place) -> None:

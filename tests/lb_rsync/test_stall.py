@@ -17,7 +17,7 @@ def reached_within(stall: Stall, seconds: float) -> bool:
     while time.monotonic() < until:
         if stall.reached():
             return True
-        time.sleep(0.1)
+        time.sleep(0.1)  # between two looks
     return False
 
 

@@ -237,7 +237,7 @@ def test_an_early_close_kills_rsync_and_its_helpers(place: Place) -> None:
             os.killpg(group, 0)
         except ProcessLookupError:
             break
-        time.sleep(0.05)
+        time.sleep(0.05)  # between two looks
     else:
         pytest.fail("a process of rsync is still there")
     assert not os.path.exists(place.folder + b"/1 big")
@@ -261,7 +261,7 @@ def test_rsync_ends_soon_when_lb_is_killed_at_once(place: Place) -> None:
             os.killpg(int(pid.read_text()), 0)
         except ProcessLookupError:
             break
-        time.sleep(0.05)
+        time.sleep(0.05)  # between two looks
     assert time.monotonic() < began + 10
 
 

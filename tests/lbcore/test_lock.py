@@ -30,7 +30,7 @@ class Waiting(Copy):
     def deliver(self, view, items, folder, tree):
         open(os.path.join(os.environ["LB_TEST_FOLDER"], "at-work-%d" % os.getpid()), "w").close()
         while not os.path.exists(os.path.join(os.environ["LB_TEST_FOLDER"], "go-on")):
-            time.sleep(0.01)
+            time.sleep(0.01)  # between two looks
         yield from super().deliver(view, items, folder, tree)
 
 @hookimpl
@@ -134,7 +134,7 @@ def test_a_run_of_many_files_has_no_process_that_could_outlive_it(
     try:
         while not list(tmp_path.glob("at-work-*")):
             assert running.poll() is None
-            time.sleep(0.01)
+            time.sleep(0.01)  # between two looks
         assert children(running.pid) == set()
     finally:
         running.kill()

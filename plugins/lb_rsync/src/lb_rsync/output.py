@@ -106,7 +106,7 @@ class Messages:
             self._reasons.setdefault(name, f"the target refused it: {reason}")
 
     def _final(self, path: bytes) -> bytes:
-        """The name that a temporary file of rsync, ``.NAME.XXXXXX``, was to get."""
+        """The name that a temporary file of rsync, ``.NAME.`` and six letters, was to get."""
         head, slash, name = path.rpartition(b"/")
         match = _TEMPORARY.fullmatch(name)
         return head + slash + match[1] if match else path
