@@ -682,7 +682,7 @@ def test_what_a_resumed_run_has_seen_is_no_plan_before_it_has_seen_all(
 ) -> None:
     """A run paused in its content, resumed, and paused again while it observed: once for each place to stop at."""
     monkeypatch.setattr(observing, "_ROWS_TOGETHER", 1)
-    for stop in range(2, 20, 3):
+    for stop in itertools.count(2, 3):
         job = lb_job(name=f"stop-{stop}", max_delete="100%")
         put(job, *(f"a/{number}" for number in range(10)), *(f"b{number}/file" for number in range(6)))
         backed_up(job)
@@ -700,12 +700,15 @@ def test_what_a_resumed_run_has_seen_is_no_plan_before_it_has_seen_all(
         shutil.rmtree(at(job, "b0"))
         asked = itertools.count()
         again = JobRun(job.config, job.plugins, Options(), Progress(), lambda: next(asked) >= stop).run()  # noqa: B023
+        if again.state == "committed":
+            break  # it met fewer places to stop at; how many depends on the inode numbers that the filesystem gives again
         assert again.state == "paused"
 
         backed_up(job)
 
         assert compare_trees(job.source, job.tree) == []
         assert compare_trees(first, read_point(job.target, 1)) == []
+    assert stop > 8, "the places to stop at lie among the observations"
 
 
 def test_a_slow_drain_is_seen_and_forgotten_after_seven_days(lb_job: MakeJob) -> None:
