@@ -39,9 +39,17 @@ def set_attributes(fd: int, wish: Wish, *, privileged: bool) -> list[str]:
     Returns what the target could not take (it stays in the catalog): names of extended attributes, and
     ``owner`` where an ordinary user may not give a file away.
 
-    :raises OSError: for any other failure.
+    :raises OSError: for any other failure; it names the object's path.
     """
     path = b"/proc/self/fd/%d" % fd  # fchmod(2) and others refuse O_PATH descriptors; through /proc they work
+    try:
+        return _set(fd, path, wish, privileged)
+    except OSError as error:
+        error.filename = os.readlink(path)
+        raise
+
+
+def _set(fd: int, path: bytes, wish: Wish, privileged: bool) -> list[str]:
     now = os.fstat(fd)
     refused = []
     mode = stat.S_IMODE(wish.mode)

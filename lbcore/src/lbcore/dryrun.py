@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sqlite3
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +15,9 @@ from lbcore.catalog.catalog import Catalog
 from lbcore.catalog.steps import Step
 from lbcore.config.job import JobConfig
 from lbcore.config.limits import MaxDelete
-from lbcore.errors import BrakeError, PausedError
+from lbcore.errors import BrakeError, PausedError, TargetError
+from lbcore.failure import explain
+from lbcore.model import ObjectId
 from lbcore.observing import Observing
 from lbcore.plugins.manager import Plugins
 from lbcore.plugins.types import Source
@@ -42,7 +45,21 @@ def dry_run(
 
     :raises LbError: as a run would.
     """
-    with _catalog(job) as catalog:
+    try:
+        return _dry_run(job, plugins, progress, show, max_delete)
+    except (OSError, sqlite3.Error) as error:
+        raise TargetError(explain(error, job.target, catalog_path(job))) from error
+
+
+def _dry_run(
+    job: JobConfig,
+    plugins: Plugins,
+    progress: Progress,
+    show: Callable[[Catalog, Step], None],
+    max_delete: MaxDelete | None,
+) -> Planned:
+    root, _ = source.look_at_root(job.source)
+    with _catalog(job, root) as catalog:
         unfinished = catalog.runs.open()
         if unfinished is not None and unfinished.state != "observing":
             raise PausedError(f"run {unfinished.run} is not finished; 'lb run' goes on with it, then plan again")
@@ -70,11 +87,11 @@ def dry_run(
 
 
 @contextlib.contextmanager
-def _catalog(job: JobConfig) -> Iterator[Catalog]:
+def _catalog(job: JobConfig, root: ObjectId) -> Iterator[Catalog]:
     """The job's catalog; before the first run an empty one, somewhere else."""
     if os.path.exists(catalog_path(job)):
         with opened(job) as (catalog, _):
-            source.check_identity(catalog, job.source, source.look_at_root(job.source)[0])
+            source.check_identity(catalog, job.source, root)
             yield catalog
         return
     with (

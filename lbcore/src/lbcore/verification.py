@@ -68,12 +68,15 @@ class Verification:
         :raises PausedError: when a run was interrupted while it changed the mirror.
         """
         checked = Checked(names=list(names))
+        said: set[tuple[bytes, str]] = set()
         with self._open() as (catalog, target):
             checked.objects = catalog.objects.count()
             for name in names:
                 self._progress.stage(name, checked.objects if name not in (VERSIONS, STRAYS) else None)
                 for damage in self._check(name, catalog, target, checked):
-                    report(name, damage)
+                    if (damage.path, damage.what) not in said:  # two checks may find the same
+                        said.add((damage.path, damage.what))
+                        report(name, damage)
         return checked
 
     @contextlib.contextmanager

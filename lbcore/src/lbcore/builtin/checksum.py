@@ -25,6 +25,9 @@ class Checksum:
 def _check(root: Root, expected: Expected) -> Iterator[Damage]:
     try:
         fd = root.open(expected.path, os.O_RDONLY | os.O_NONBLOCK)
+    except FileNotFoundError as error:
+        yield Damage(path=expected.path, what=f"is missing ({error.strerror})")
+        return
     except OSError as error:
         yield Damage(path=expected.path, what=f"cannot be read ({error.strerror})")
         return

@@ -14,7 +14,7 @@ import click
 
 from lbcore.cli.context import Lb
 from lbcore.cli.text import printable, printable_message
-from lbcore.errors import UsageError, combined_exit_code
+from lbcore.errors import EXIT_DONE, LbError, UsageError, combined_exit_code
 
 if TYPE_CHECKING:
     from lbcore.catalog.catalog import Catalog
@@ -51,7 +51,9 @@ def run(lb: Lb, /, jobs: tuple[str, ...], *, full: bool, dry_run: bool, max_dele
         for job in chosen:
             with make_progress(job.name, quiet=as_json) as progress:
                 if dry_run:
-                    outcomes.append(_dry_run(lb, job, progress, options, as_json))
+                    planned, code = _dry_run(lb, job, progress, options, as_json)
+                    outcomes.append(planned)
+                    codes.append(code)
                 else:
                     outcome = JobRun(job, lb.plugins, options, progress, pause_requested).run()
                     outcomes.append(_summary(outcome, job))
@@ -144,7 +146,7 @@ def _print_problems(outcome: Outcome, job: JobConfig) -> None:
             print(f"lb: {job.name}: {printable(problem.path)}: {problem.reason}{note}", file=sys.stderr)
 
 
-def _dry_run(lb: Lb, job: JobConfig, progress: Progress, options: Options, as_json: bool) -> dict[str, Any]:
+def _dry_run(lb: Lb, job: JobConfig, progress: Progress, options: Options, as_json: bool) -> tuple[dict[str, Any], int]:
     from lbcore.catalog.steps import What  # noqa: PLC0415
     from lbcore.dryrun import dry_run  # noqa: PLC0415
 
@@ -157,7 +159,12 @@ def _dry_run(lb: Lb, job: JobConfig, progress: Progress, options: Options, as_js
         what = next(word for flag, word in words if step.what & flag)
         print(f"{what:10} {printable(_step_path(catalog, step))}")
 
-    counts, stopped = dry_run(job, lb.plugins, progress, show, options.max_delete)
+    try:
+        counts, stopped = dry_run(job, lb.plugins, progress, show, options.max_delete)
+    except LbError as error:
+        print(f"lb: {job.name}: {printable_message(str(error))}", file=sys.stderr)
+        failed = {"job": job.name, "state": "failed", "exit_code": error.exit_code, "message": str(error)}
+        return failed, error.exit_code
     if not as_json:
         print(
             f"{job.name}: would make {counts['objects_new']}, change {counts['objects_changed']} "
@@ -165,7 +172,7 @@ def _dry_run(lb: Lb, job: JobConfig, progress: Progress, options: Options, as_js
         )
         if stopped:
             print(f"{job.name}: the brake would stop it: {stopped}")
-    return {"job": job.name, "state": "planned", **counts, "brake": stopped}
+    return {"job": job.name, "state": "planned", "exit_code": EXIT_DONE, **counts, "brake": stopped}, EXIT_DONE
 
 
 def _step_path(catalog: Catalog, step: Step) -> bytes:
