@@ -9,7 +9,7 @@ SYNCED := .venv/.synced
 .PHONY: all demo test lint types docs bench clean
 all: $(SYNCED)
 
-$(SYNCED): pyproject.toml uv.lock $(wildcard lbcore/pyproject.toml lbcore/setup.py lbcore/src/lbcore/*.pyx lbcore/src/lbcore/*.pxd plugins/*/pyproject.toml) | $(UV)
+$(SYNCED): pyproject.toml uv.lock $(wildcard lbcore/pyproject.toml lbcore/setup.py lbcore/src/lbcore/*.pyx lbcore/src/lbcore/*.pxd plugins/*/pyproject.toml native/pyproject.toml native/setup.py native/src/lb_lustre/*.pyx native/src/lb_lustre/*.pxd) | $(UV)
 	$(UV) sync --locked --python $(PYTHON) --no-python-downloads --quiet && touch $@
 
 .tools/bin/uv:
@@ -34,4 +34,4 @@ bench: $(SYNCED)
 	.venv/bin/python -m bench.bench $(BENCH_ARGS)
 
 clean:
-	rm -rf .venv .tools .cache lbcore/build lbcore/src/lbcore/_*.c lbcore/src/lbcore/*.so
+	rm -rf .venv .tools .cache lbcore/build lbcore/src/lbcore/_*.c lbcore/src/lbcore/*.so native/build native/src/lb_lustre/_*.c native/src/lb_lustre/*.so

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable
 
 from bench.catalog import synthetic_catalog
+from bench.changelog import reduced_records
 from bench.first import first_backup
 from bench.incremental import changed_files, renamed_directory
 from bench.measure import BenchError, NotMeasured
@@ -26,6 +27,7 @@ BENCHMARKS: dict[str, Callable[[Workspace], Result]] = {
     "rename": renamed_directory,
     "memory": peak_memory,
     "catalog": synthetic_catalog,
+    "changelog": reduced_records,
 }
 DOCUMENT = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "docs", "performance.md")
 
@@ -60,6 +62,8 @@ def workspace_of(chosen: argparse.Namespace, scratch: str) -> Workspace:
             memory_files=(1_000, 3_000, 10_000),
             catalog_objects=100_000,
             catalog_changes=1_000,
+            changelog_records=200_000,
+            changelog_fids=20_000,
         )
     return Workspace(
         scratch=scratch,
@@ -70,6 +74,8 @@ def workspace_of(chosen: argparse.Namespace, scratch: str) -> Workspace:
         memory_files=(100_000, 300_000, 1_000_000),
         catalog_objects=10_000_000,
         catalog_changes=100_000,
+        changelog_records=100_000_000,
+        changelog_fids=20_000_000,
     )
 
 

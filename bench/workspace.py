@@ -31,6 +31,8 @@ class Workspace:
     memory_files: Sequence[int]
     catalog_objects: int
     catalog_changes: int
+    changelog_records: int
+    changelog_fids: int
     _tree: str = ""
     _turn: int = field(default=0)
 
