@@ -100,7 +100,6 @@ def synthetic_catalog(workspace: Workspace) -> Result:
             started = time.perf_counter()
             commit_changes(path, objects, workspace.catalog_changes, turn + 2)
             times.append(time.perf_counter() - started)
-        grown = (_bytes(folder) - size) / COMMITS / workspace.catalog_changes
         commits.append(sorted(times)[COMMITS // 2])
         rows.append(
             (
@@ -108,7 +107,6 @@ def synthetic_catalog(workspace: Workspace) -> Result:
                 f"{size / objects:.0f}",
                 f"{objects / filled:,.0f}",
                 f"{commits[-1]:.2f}",
-                f"{grown:.0f}",
             )
         )
         shutil.rmtree(folder)
@@ -121,7 +119,6 @@ def synthetic_catalog(workspace: Workspace) -> Result:
             "bytes per object",
             "objects per second, first insert",
             f"seconds per commit of {workspace.catalog_changes:,} changes (median of {COMMITS})",
-            "bytes per change",
         ),
         rows=rows,
         notes=[

@@ -1,6 +1,7 @@
 """``lb status``."""
 
 import contextlib
+import json
 import os
 import shutil
 import time
@@ -98,6 +99,62 @@ def test_a_backup_that_lost_its_catalog_never_passes_for_one_that_never_ran(job:
 
     assert result.exit_code == 1
     assert "holds a backup, but its catalog" in result.stdout
+
+
+@pytest.mark.parametrize("empty", [False, True])
+def test_a_run_makes_no_empty_catalog_for_a_backup_that_lost_its_own(job: Job, empty: bool) -> None:
+    back_up(job)
+    path = os.path.join(os.fsdecode(job.target), ".lb/job.db")
+    os.unlink(path)
+    if empty:
+        Path(path).touch()
+
+    for _ in range(2):
+        outcome = job.run()
+        assert outcome.exit_code == 1
+        assert "holds a backup, but its catalog" in outcome.message and "is gone; bring that back" in outcome.message
+    assert os.path.lexists(path) == empty
+    if not empty:
+        assert "holds a backup, but its catalog" in call(configuration(job), "status").stdout
+
+
+def test_one_damaged_catalog_does_not_hide_the_other_jobs(lb_job: MakeJob) -> None:
+    jobs = [lb_job(name="bad"), lb_job(name="good")]
+    for one in jobs:
+        for number in range(300):
+            Path(os.fsdecode(one.source), f"file-{number}").touch()
+        back_up(one)
+    path = os.path.join(os.fsdecode(jobs[0].target), ".lb/job.db")
+    with open(path, "r+b") as database:
+        database.seek(4096)
+        database.write(b"\xff" * (os.path.getsize(path) - 4096))
+    config = configuration(*jobs)
+
+    shown = call(config, "status", "--json")
+    bad, good = json.loads(shown.stdout)
+    assert (shown.exit_code, bad["state"], good["state"]) == (1, "unreadable", "good")
+    assert path in bad["message"] and "bring back a copy" in bad["message"]
+
+    checked = call(config, "verify", "--json")
+    bad, good = json.loads(checked.stdout)
+    assert (checked.exit_code, good["damage"]) == (1, [])
+    assert path in bad["message"] and "bring back a copy" in bad["message"]
+
+    listed = call(config, "ls", "--job", "bad")
+    assert listed.exit_code == 1
+    assert path in listed.stderr and "bring back a copy" in listed.stderr
+
+
+def test_a_misconfigured_job_has_its_entry(job: Job) -> None:
+    back_up(job)
+    config = configuration(job)
+    Path(config).write_text(Path(config).read_text() + '\n[job.wrong]\nsource = "/x"\n')
+    shown = call(config, "status", "--json")
+    wrong, good = json.loads(shown.stdout)
+    assert (shown.exit_code, wrong["job"], wrong["state"], good["state"]) == (2, "wrong", "misconfigured", "good")
+    shown = call(config, "run", "--json")
+    wrong, good = json.loads(shown.stdout)["jobs"]
+    assert (shown.exit_code, wrong["job"], wrong["exit_code"], good["exit_code"]) == (2, "wrong", 2, 0)
 
 
 def test_a_braked_run_is_shown_with_what_to_do(job: Job, source: Path) -> None:

@@ -167,7 +167,8 @@ def test_a_person_reads_what_is_wrong_and_how_much(job: Job, tree: Path) -> None
     assert result.exit_code == 4
     assert result.stdout.splitlines() == [
         "job: file: has other content than was brought",
-        "job: checked attributes, checksum, versions, strays: 6 objects, 2 earlier contents: 1 problems found",
+        "job: checked attributes, checksum, versions, strays: 6 objects, 2 earlier contents: 1 problems found; "
+        "'lb run job' brings 1 of its objects again",
     ]
 
 

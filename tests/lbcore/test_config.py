@@ -189,6 +189,8 @@ def test_an_unknown_key_at_the_top_is_an_error(read: Reader) -> None:
         ("workers = true", "job.home.workers: expected a whole number, found true"),
         ("workers = 1.5", "job.home.workers: expected a whole number, found the number 1.5"),
         ('exclude = "*.o"', "job.home.exclude: expected a list of strings, found the string '*.o'"),
+        ("exclude = [' ']", "job.home.exclude: ' ' is no pattern; leave it out"),
+        ("include = ['']", "job.home.include: '' is no pattern; leave it out"),
         ("exclude = [1]", "job.home.exclude: expected a list of strings, found the list [1]"),
         ("transfer = 3", "job.home.transfer: expected a string or a list of strings, found the number 3"),
         ("racy_seconds = inf", "job.home.racy_seconds: expected a number, found the number inf"),

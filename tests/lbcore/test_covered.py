@@ -56,6 +56,26 @@ def test_a_rename_that_takes_something_in_or_out_of_what_is_covered_is_seen(lb_j
         backed_up(job)
 
 
+@both_detectors
+def test_a_rename_that_takes_something_under_an_included_path_or_out_of_it_is_seen(
+    lb_job: MakeJob, detector: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = lb_job(Feed(), detector=detector, exclude=["*.o"], include=["/keep/**/*.o"], max_delete="100%")
+    put(job, "other/sub/deep/x.o", "other/y.c", "other/z.o")
+    for path, _, names in os.walk(job.source):  # so old that the directories are not listed again for being new
+        for name in names:
+            os.utime(os.path.join(path, name), ns=(0, 0))
+    monkeypatch.setattr("lbcore.builtin.scan._RACY_SECONDS", -1000)
+    run_well(job)
+    move(job, "other", "keep")
+    run_well(job)
+    kept = [b"keep", b"keep/sub", b"keep/sub/deep", b"keep/sub/deep/x.o", b"keep/y.c", b"keep/z.o"]
+    assert covered(job) == kept
+    move(job, "keep", "other")
+    run_well(job)
+    assert covered(job) == [b"other", b"other/sub", b"other/sub/deep", b"other/y.c"]
+
+
 @needs_root
 def test_what_is_mounted_below_the_source_is_covered_and_kept_while_it_is_not_mounted(lb_job: MakeJob) -> None:
     job = lb_job(max_delete="100%")

@@ -151,7 +151,6 @@ def test_without_a_complete_run_there_is_no_point_in_time(tmp_path: Path) -> Non
     ("given", "inside"),
     [
         (b".", b""),
-        (b"", b""),
         (b"./", b""),
         (b"a", b"a"),
         (b"./a//b/", b"a/b"),

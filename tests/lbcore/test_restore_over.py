@@ -265,3 +265,13 @@ def test_a_hostile_name_in_the_catalog_is_not_followed(job: Job, to: Path, tmp_p
 
     assert not (tmp_path / "escaped").exists()
     assert not (to.parent / "escaped").exists()
+
+
+@pytest.mark.parametrize(("paths", "to"), [([""], "there"), (["."], "")])
+def test_an_empty_argument_is_no_folder(job: Job, to: str, paths: list[str], tmp_path: Path) -> None:
+    put(job, "file", b"content")
+    back_up(job)
+    result = lb(job, "restore", *paths, "--to", to and str(tmp_path / to))
+    assert result.exit_code == 2
+    assert "empty" in result.stderr
+    assert not (tmp_path / "there").exists()

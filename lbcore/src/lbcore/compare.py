@@ -462,11 +462,16 @@ class Comparison:
             self._compare_hint(hint)
 
     def _compare_hint(self, hint: Hint) -> None:
-        row = self._catalog.objects.by_id(hint.id)
-        if not hint.flags & HintFlag.DATA or row is None or not stat.S_ISREG(row.mode):
+        row, plan = self._catalog.objects.by_id(hint.id), self._catalog.plan
+        if row is None:
             return
-        if self._catalog.plan.step(row.obj) is None:
-            self._catalog.plan.put((*row, What.COMPARE if row.digest else What.DATA))
+        if hint.flags & HintFlag.DAMAGED:
+            if plan.step(row.obj) is None:
+                plan.put((*row, What.ATTRIBUTES))
+            if stat.S_ISREG(row.mode):
+                plan.want_content(row.obj)
+        elif hint.flags & HintFlag.DATA and stat.S_ISREG(row.mode) and plan.step(row.obj) is None:
+            plan.put((*row, What.COMPARE if row.digest else What.DATA))
 
 
 def _differs(row: Row, entry: Entry) -> bool:

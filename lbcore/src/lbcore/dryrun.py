@@ -39,14 +39,17 @@ def dry_run(
     plugins: Plugins,
     progress: Progress,
     show: Callable[[Catalog, Step], None],
+    *,
     max_delete: MaxDelete | None = None,
+    full: bool = False,
 ) -> Planned:
     """Tell ``show`` each step that a run would take now; nothing is changed.
 
+    :param full: look at every name, even where fingerprints say that nothing changed.
     :raises LbError: as a run would.
     """
     try:
-        return _dry_run(job, plugins, progress, show, max_delete)
+        return _dry_run(job, plugins, progress, show, max_delete=max_delete, full=full)
     except (OSError, sqlite3.Error) as error:
         raise TargetError(explain(error, job.target, catalog_path(job))) from error
 
@@ -56,7 +59,9 @@ def _dry_run(
     plugins: Plugins,
     progress: Progress,
     show: Callable[[Catalog, Step], None],
+    *,
     max_delete: MaxDelete | None,
+    full: bool,
 ) -> Planned:
     root, _ = source.look_at_root(job.source)
     with _catalog(job, root) as catalog:
@@ -75,7 +80,7 @@ def _dry_run(
                 kept_collection=0,
                 progress=progress,
             )
-            observing.plan(scanner(plugins), catalog.hints.all())
+            observing.plan(scanner(plugins), catalog.hints.all(), distrust=full)
             for step in catalog.plan.all():
                 show(catalog, step)
             counts = plan_counts(catalog)

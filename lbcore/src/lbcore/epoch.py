@@ -9,8 +9,25 @@ from lbcore.catalog.catalog import Catalog
 from lbcore.errors import CatalogError
 from lbcore.target import LB, Target
 
+_FILE = b"epoch"
 _KEY = "epoch"
 _RUN_KEY = "applied_run"
+
+
+def check_there(catalog_path: bytes, target_path: bytes) -> None:
+    """Refuse to make an empty catalog for a target that has had one.
+
+    :raises CatalogError: when the catalog of a backup is gone.
+    """
+    try:
+        there = os.stat(catalog_path).st_size > 0
+    except FileNotFoundError:
+        there = False
+    if not there and os.path.lexists(os.path.join(target_path, LB, _FILE)):
+        raise CatalogError(
+            f"{os.fsdecode(target_path)} holds a backup, but its catalog {os.fsdecode(catalog_path)} is gone; bring "
+            "that back, or begin with an empty target"
+        )
 
 
 def check(catalog: Catalog, target: Target) -> None:
@@ -18,7 +35,7 @@ def check(catalog: Catalog, target: Target) -> None:
 
     :raises CatalogError: when the two do not belong together.
     """
-    path = os.path.join(target.path, LB, b"epoch")
+    path = os.path.join(target.path, LB, _FILE)
     name, run = catalog.meta.get(_KEY), catalog.meta.get(_RUN_KEY) or 0
     try:
         with open(path, encoding="ascii") as file:
@@ -46,7 +63,7 @@ def check(catalog: Catalog, target: Target) -> None:
 
 def write(catalog: Catalog, target: Target, run: int) -> None:
     """Run ``run`` is about to apply: say so in the tree, durably, and in the catalog."""
-    path = os.path.join(target.path, LB, b"epoch")
+    path = os.path.join(target.path, LB, _FILE)
     with open(path + b".new", "w", encoding="ascii") as file:
         file.write(f"{catalog.meta.get(_KEY)} {run}\n")
         file.flush()

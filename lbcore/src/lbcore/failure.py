@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sqlite3
+from collections.abc import Iterator
+
+from lbcore.errors import CatalogError
 
 _ADVICE = {
     errno.ENOSPC: "make room there",
@@ -31,6 +35,18 @@ def _of_system(error: OSError, target: bytes) -> str:
     at = f" (at {name})" if name else ""
     where = name if name.startswith("/") else f"the target {os.fsdecode(target)}{at}"
     return f"{where}: {what}; {_ADVICE.get(error.errno or 0, 'mend that')}"
+
+
+@contextlib.contextmanager
+def explained(catalog: bytes) -> Iterator[None]:
+    """An error of the database becomes one that says which database, and what to do.
+
+    :raises CatalogError: when it fails.
+    """
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise CatalogError(of_database(error, catalog)) from error
 
 
 def of_database(error: sqlite3.Error, catalog: bytes) -> str:

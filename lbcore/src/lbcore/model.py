@@ -44,6 +44,8 @@ class HintFlag(enum.IntFlag):
     NAMES = 4
     OPEN = 8
     """Open for writing when the feed was cut: looked at again next time."""
+    DAMAGED = 128
+    """Not a word of a feed: the mirror does not hold what the catalog says. It is brought again."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

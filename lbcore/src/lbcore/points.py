@@ -121,8 +121,10 @@ def _offset(zone: str) -> int:
 def inside_path(path: bytes, source: bytes) -> bytes:
     """A path as a user gives it, relative to the job's root: ``b""`` is the root itself.
 
-    :raises UsageError: for ``..``, and for an absolute path that does not lie below ``source``.
+    :raises UsageError: for ``..``, for nothing, and for an absolute path that does not lie below ``source``.
     """
+    if not path:
+        raise UsageError("a path is empty; '.' is the whole tree")
     parts = [part for part in path.split(b"/") if part not in (b"", b".")]
     if b".." in parts:
         raise UsageError(f"'..' is not allowed in a path: {os.fsdecode(path)}")

@@ -16,12 +16,13 @@ from lbcore import brake, epoch, runfile, source
 from lbcore.apply import content
 from lbcore.apply.arriving import Unreadable
 from lbcore.apply.content import Sources
-from lbcore.apply.finish import MISSING, finish_directories, finish_objects
+from lbcore.apply.finish import finish_directories, finish_objects
 from lbcore.apply.lift import lift
 from lbcore.apply.place import place
 from lbcore.apply.recovering import place_delivered, undo_new
-from lbcore.apply.work import Work
+from lbcore.apply.work import MISSING, Work
 from lbcore.catalog.catalog import Catalog
+from lbcore.catalog.hints import COLLECTION
 from lbcore.catalog.runs import Run
 from lbcore.catalog.steps import State, What
 from lbcore.config.job import JobConfig
@@ -53,7 +54,6 @@ from lbcore.versions import Versions
 
 _log = logging.getLogger(__name__)
 
-_COLLECTION = "collection"
 _CURSOR = "cursor"
 _GAP = "gap"
 _SCOPE = "scope"
@@ -102,6 +102,7 @@ def opened(job: JobConfig) -> Iterator[tuple[Catalog, Target]]:
             f"the target {os.fsdecode(job.target)} holds no backup, while the catalog {os.fsdecode(path)} knows of one "
             "there: is it mounted? To begin anew with an empty target, remove that catalog"
         )
+    epoch.check_there(path, job.target)
     with contextlib.closing(Target(job.target)) as target, locked(os.path.join(target.path, LB, b"lock")):
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with contextlib.closing(Catalog.open(path)) as catalog:
@@ -153,7 +154,7 @@ class JobRun:
             outcome.state, outcome.exit_code, outcome.message = "failed", error.exit_code, str(error)
         except (OSError, sqlite3.Error) as error:
             outcome.state, outcome.exit_code = "failed", 1
-            outcome.message = explain(error, self._job.target, catalog_path(self._job))
+            outcome.message = self._explained(error)
         except BrokenExecutor as error:
             outcome.state, outcome.exit_code = "failed", 1
             outcome.message = f"a worker ended unexpectedly: {error} 'lb run' goes on; nothing is lost"
@@ -204,10 +205,14 @@ class JobRun:
                 )
             )
 
+    def _explained(self, error: OSError | sqlite3.Error) -> str:
+        return explain(error, self._job.target, catalog_path(self._job))
+
     def _note_end(self, catalog: Catalog, number: int, error: BaseException) -> None:
         """The run ended early: say why, where ``lb runs`` shows it. It stays open (a braked one is planned anew)."""
         with contextlib.suppress(sqlite3.Error), catalog.database.transaction():
-            values: dict[str, Any] = {"message": str(error)}
+            said = self._explained(error) if isinstance(error, OSError | sqlite3.Error) else str(error)
+            values: dict[str, Any] = {"message": said}
             if isinstance(error, BrakeError):
                 values |= {"state": "braked", "removals": brake.removals_planned(catalog)}
             catalog.runs.update(number, **values)
@@ -266,7 +271,7 @@ class JobRun:
         """Collect, observe, plan and apply."""
         job, catalog = self._job, work.catalog
         detector: Detector = job.detector.registration.create(job.detector.options)
-        collection = (catalog.meta.get(_COLLECTION) or 0) + 2
+        collection = (catalog.meta.get(COLLECTION) or 0) + 2
         with self._stage("collect", work):
             self._collect(catalog, detector, collection, acknowledge=True)
         snapshotter = job.snapshotter.registration.create(job.snapshotter.options)
@@ -291,7 +296,7 @@ class JobRun:
         found = detector.collect(self._source, catalog.meta.get(_CURSOR))
         with catalog.database.transaction():
             catalog.hints.add(found.hints, collection, time.time_ns())
-            catalog.meta.put(_COLLECTION, collection)
+            catalog.meta.put(COLLECTION, collection)
             if acknowledge:
                 catalog.meta.put(_CURSOR, found.cursor)
             if found.gap is not None:
@@ -367,7 +372,7 @@ class JobRun:
                 for name, count in work.refused.items():
                     catalog.runs.add_counts(number, {f"not_held_{name}": count})
                 catalog.listings.keep_seen()
-                catalog.hints.drop_used(catalog.meta.get(_COLLECTION))
+                catalog.hints.drop_used(catalog.meta.get(COLLECTION))
                 catalog.hints.restart_captured(State.FAILED, time.time_ns())
                 run = catalog.runs.get(number)
                 assert run is not None

@@ -49,7 +49,7 @@ class Scope:
     @functools.cached_property
     def by_path(self) -> bool:
         """True when a pattern depends on more than base names: a rename may take things in or out."""
-        return any("/" in line.strip().rstrip("/") for line in self.exclude)
+        return any("/" in line.strip().rstrip("/") for line in (*self.exclude, *self.include))
 
     @functools.cached_property
     def fingerprint(self) -> int:

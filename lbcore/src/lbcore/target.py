@@ -54,12 +54,16 @@ class Target:
             self.lb = Root(os.path.join(path, LB))
         except OSError as error:
             raise TargetError(
-                f"the target {os.fsdecode(path)} cannot be used: {error}; "
+                f"the target {os.fsdecode(path)} cannot be used: {_said(error)}; "
                 "check that it is mounted, writable, and has space"
             ) from error
         self._made: set[bytes] = set()
+        self._strays = 0
         self.unlocked: set[bytes] = set()
-        """Directories of the mirror whose permissions were widened so that their owner could write in them."""
+        """Directories of the mirror that are to get their attributes again: their permissions were widened so that
+        their owner could write in them, or something in them was made anew."""
+        self.rebuilt: set[bytes] = set()
+        """Directories that somebody took out of the mirror, made anew because something belongs there."""
         self.redoing = False
         """True while the steps of an attempt that was cut short are done again."""
 
@@ -100,6 +104,21 @@ class Target:
     def parent(self, path: bytes) -> tuple[int, bytes]:
         """The directory of the mirror that holds ``path``, writable, and the base name."""
         return self._reach(path, 0o700)
+
+    def parent_made(self, path: bytes) -> tuple[int, bytes]:
+        """The same; directories on the way that somebody took out of the mirror are made anew."""
+        try:
+            return self.parent(path)
+        except FileNotFoundError:
+            parts = path.split(b"/")[:-1]
+        for end in range(1, len(parts) + 1):
+            directory = b"/".join(parts[:end])
+            parent, name = self.parent(directory)
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(name, 0o700, dir_fd=parent)
+                self.rebuilt.add(directory)
+                self.unlocked.add(b"/".join(parts[: end - 1]))  # it was written in
+        return self.parent(path)
 
     def _reach(self, path: bytes, needed: int = 0o500) -> tuple[int, bytes]:
         """The directory of the mirror that holds ``path``, with at least ``needed`` for its owner, and the name."""
@@ -190,23 +209,21 @@ class Target:
         What somebody else put at ``path`` is set aside.
         """
         for _ in range(2):
+            if self.lb_status(place) is None:
+                return False
             try:
                 old_parent, old_name = self.lb.parent(place)
-                new_parent, new_name = self.parent(path)
+                new_parent, new_name = self.parent_made(path)
                 _posix.rename_new(old_parent, old_name, new_parent, new_name)
                 return True
-            except FileNotFoundError:
-                return False
             except FileExistsError:
-                if self.lb_status(place) is None:
-                    return False
                 self.set_aside(path, run)
         raise TargetError(f"{os.fsdecode(self.path)}/tree/{os.fsdecode(path)} comes back whenever it is moved away")
 
     def replace(self, place: bytes, path: bytes) -> None:
         """Move ``place`` below ``.lb`` over a path of the mirror, in one step."""
         old_parent, old_name = self.lb.parent(place)
-        new_parent, new_name = self.parent(path)
+        new_parent, new_name = self.parent_made(path)
         os.rename(old_name, new_name, src_dir_fd=old_parent, dst_dir_fd=new_parent)
 
     def link(self, path: bytes, place: bytes) -> bool:
@@ -227,10 +244,14 @@ class Target:
         folder = b"strays/%d" % run
         self.make_folders(folder)
         with Root(os.path.join(self.path, LB, folder)) as strays:
-            number = len(os.listdir(strays.fd))
-            name = b"%d-%s" % (number, path.rpartition(b"/")[2][:200])
             old_parent, old_name = self.parent(path)
-            os.rename(old_name, name, src_dir_fd=old_parent, dst_dir_fd=strays.fd)
+            name = b""
+            while not name:
+                self._strays += 1
+                with contextlib.suppress(FileExistsError):  # of an attempt that was cut short
+                    taken = b"%d-%s" % (self._strays, path.rpartition(b"/")[2][:200])
+                    _posix.rename_new(old_parent, old_name, strays.fd, taken)
+                    name = taken
         _log.warning("set aside what was not put there by lb: tree/%s is now .lb/%s/%s",
                      os.fsdecode(path), os.fsdecode(folder), os.fsdecode(name))  # fmt: skip
 
@@ -245,6 +266,11 @@ class Target:
             os.close(fd)
 
 
+def _said(error: OSError) -> str:
+    name = error.filename
+    return f"{os.fsdecode(name)}: {error.strerror}" if isinstance(name, str | bytes) else str(error.strerror)
+
+
 def _make_folder(path: bytes, mode: int) -> None:
     """Make a folder; a link in its place, even to a folder, could lead anywhere.
 
@@ -254,7 +280,7 @@ def _make_folder(path: bytes, mode: int) -> None:
         os.mkdir(path, mode)
     except FileExistsError:
         if not stat.S_ISDIR(os.lstat(path).st_mode):
-            raise NotADirectoryError(errno.ENOTDIR, "Not a folder", path) from None
+            raise NotADirectoryError(errno.ENOTDIR, "not a folder", path) from None
 
 
 def _status(parent_of: object, path: bytes) -> os.stat_result | None:

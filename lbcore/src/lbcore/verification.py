@@ -11,14 +11,17 @@ from typing import Any
 
 from lbcore import epoch
 from lbcore.catalog.catalog import Catalog
+from lbcore.catalog.hints import COLLECTION
 from lbcore.catalog.names import Paths
 from lbcore.catalog.objects import ROOT, Row
 from lbcore.catalog.past import Past
 from lbcore.config.job import Chosen, JobConfig
 from lbcore.copying import digest_of
 from lbcore.errors import PausedError, TargetError, UsageError
+from lbcore.failure import explained
 from lbcore.held import version_path
 from lbcore.lock import locked
+from lbcore.model import HintFlag
 from lbcore.plugins.manager import Plugins
 from lbcore.plugins.types import Damage
 from lbcore.progress import Progress
@@ -39,6 +42,8 @@ class Checked:
     """The checks, in their order."""
     objects: int = 0
     versions: int = 0
+    to_bring: int = 0
+    """Damaged objects of the mirror, which the next run brings again."""
 
 
 class Verification:
@@ -69,7 +74,8 @@ class Verification:
         """
         checked = Checked(names=list(names))
         said: set[tuple[bytes, str]] = set()
-        with self._open() as (catalog, target):
+        damaged: set[bytes] = set()
+        with self._open() as (catalog, target), explained(catalog_path(self._job)):
             checked.objects = catalog.objects.count()
             for name in names:
                 self._progress.stage(name, checked.objects if name not in (VERSIONS, STRAYS) else None)
@@ -77,7 +83,20 @@ class Verification:
                     if (damage.path, damage.what) not in said:  # two checks may find the same
                         said.add((damage.path, damage.what))
                         report(name, damage)
+                    if name not in (VERSIONS, STRAYS):
+                        damaged.add(damage.path)
+            checked.to_bring = self._bring_again(catalog, damaged)
         return checked
+
+    def _bring_again(self, catalog: Catalog, paths: set[bytes]) -> int:
+        """What is damaged in the mirror is brought by the next run. Returns how many objects that are."""
+        found = {obj for path in paths if (obj := catalog.names.find(path)) is not None}
+        rows = [row for obj in found if (row := catalog.objects.get(obj)) is not None]
+        after = (catalog.meta.get(COLLECTION) or 0) + 1
+        with catalog.database.transaction():
+            for row in rows:
+                catalog.hints.keep(row.id, HintFlag.DAMAGED, after)
+        return len(rows)
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[tuple[Catalog, Target]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import time
 from collections.abc import Iterable
@@ -13,7 +14,9 @@ from lbcore.apply.shards import Deliveries
 from lbcore.apply.waiting import File
 from lbcore.apply.work import Work
 from lbcore.catalog.steps import State, What
+from lbcore.errors import TargetError
 from lbcore.model import HintFlag, NotDelivered
+from lbcore.target import LB
 
 _BATCH_NEW_FILES = 50_000
 """Each batch waits for the disk; a crash costs the last two."""
@@ -124,7 +127,7 @@ class Checkpoints:
         mark_placed(work, self._placed)
         _mark_new(work, batch)
         work.catalog.plan.mark_delivered(
-            (digest, work.run, path, file.item.obj) for file, digest, path in batch.arrived
+            (digest, _data_run(work, file, digest), path, file.item.obj) for file, digest, path in batch.arrived
         )
         for file, result in batch.failed:
             fail(work, self._unreadable, file, result)
@@ -136,6 +139,12 @@ class Checkpoints:
                 "bytes_sent": batch.sent_bytes,
             },
         )
+
+
+def _data_run(work: Work, file: File, digest: bytes) -> int:
+    """Which run brought this content: an earlier one, when it is the same again, and then there is no new version."""
+    step = file.step
+    return step.data_run if step is not None and step.data_run is not None and step.digest == digest else work.run
 
 
 def fail(work: Work, unreadable: Unreadable, file: File, result: NotDelivered) -> None:
@@ -155,16 +164,20 @@ def fail(work: Work, unreadable: Unreadable, file: File, result: NotDelivered) -
 
 
 def set_in_place(work: Work, obj: int, names: list[tuple[int, bytes]], arrived: bytes) -> None:
-    """Move arrived content to the file's first name; its other names are linked anew."""
+    """Move arrived content to the file's first name; its other names are linked anew.
+
+    :raises TargetError: when it is gone from the stage.
+    """
     first, *others = [work.path(parent, name) for parent, name in names]
-    if work.target.lb_status(arrived) is not None:
-        there = work.target.status(first)
-        if there is not None and not stat.S_ISREG(there.st_mode):
-            work.target.set_aside(first, work.run)
-        before = work.catalog.objects.get(obj)
-        if before is not None and before.data_run is not None and before.data_run < work.run:
-            work.versions.keep_replaced(first, obj, before.data_run)
-        work.target.replace(arrived, first)
+    if work.target.lb_status(arrived) is None:
+        raise _lost(work, arrived)
+    there = work.target.status(first)
+    if there is not None and not stat.S_ISREG(there.st_mode):
+        work.target.set_aside(first, work.run)
+    before, step = work.catalog.objects.get(obj), work.catalog.plan.step(obj)
+    if before is not None and before.data_run is not None and step is not None and step.data_run != before.data_run:
+        work.versions.keep_replaced(first, obj, before.data_run)
+    work.target.replace(arrived, first)
     for path in others:
         add_name(work, first, path)
 
@@ -172,10 +185,15 @@ def set_in_place(work: Work, obj: int, names: list[tuple[int, bytes]], arrived: 
 def _place_new(work: Work, file: File, arrived: bytes | None) -> None:
     """Give a new file its names, of which the shard may have given it the first."""
     first, *others = [work.path(parent, name) for parent, name in file.names]
-    if arrived is not None:
-        work.target.set_down(arrived, first, work.run)
+    if arrived is not None and not work.target.set_down(arrived, first, work.run):
+        raise _lost(work, arrived)
     for path in others:
         add_name(work, first, path)
+
+
+def _lost(work: Work, arrived: bytes) -> TargetError:
+    path = os.fsdecode(os.path.join(work.target.path, LB, arrived))
+    return TargetError(f"{path} is gone: something else removes files there; see to that, then 'lb run' goes on")
 
 
 def _mark_new(work: Work, batch: Batch) -> None:

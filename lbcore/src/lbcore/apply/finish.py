@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 
-from lbcore.apply.work import BATCH_STEPS, Work, find_directory
+from lbcore.apply.place import make
+from lbcore.apply.work import BATCH_STEPS, MISSING, Work
 from lbcore.attributes import Wish, set_attributes
-from lbcore.catalog.objects import ROOT
+from lbcore.catalog.objects import ROOT, Row
 from lbcore.catalog.steps import State, Step, What
 
 _PENDING = What.DATA | What.COMPARE
-MISSING = "missing"
-"""Counted like an attribute that the target could not take: an object that is not in the mirror any more."""
 
 
 def finish_objects(work: Work) -> None:
@@ -26,7 +26,7 @@ def finish_objects(work: Work) -> None:
         for step in settled:
             paths = work.paths.of(step.obj)
             if paths:
-                _set(work, paths[0], work.wish(step))
+                _set(work, step, paths[0], work.wish(step))
         work.checkpoint(lambda settled=settled: _mark(work, settled))  # type: ignore[misc]
         work.progress.advance(len(steps))
         work.pause_point()
@@ -54,11 +54,13 @@ def finish_directories(work: Work) -> None:
         steps = []
         for _, obj in listed:
             step = plan.step(obj)
-            wish = work.wish(step) if step is not None else _present(work, obj)
+            thing = step or catalog.objects.get(obj)
+            assert thing is not None
             if step is not None:
                 steps.append(step)
             paths = work.paths.of(obj)
-            _set(work, paths[0] if paths else b"", wish)
+            wish = work.wish(thing)
+            _set(work, thing, paths[0] if paths else b"", wish)
         work.checkpoint(lambda steps=steps, listed=listed: _mark_directories(work, steps, listed))  # type: ignore[misc]
         work.progress.advance(len(steps))
     with catalog.database.transaction():
@@ -69,28 +71,31 @@ def _mark_directories(work: Work, steps: list[Step], listed: list[tuple[int, int
     _mark(work, steps)
     work.catalog.plan.drop_directories(listed)
     # On the way to a directory those above it may have been opened up: their turn comes (again).
-    for path in work.target.unlocked:
-        obj = find_directory(work.catalog, path)
+    for path in work.target.unlocked | work.target.rebuilt:
+        obj = work.catalog.names.find(path)
         if obj is not None:
             work.catalog.plan.add_directory(path.count(b"/") + 1 if path else 0, obj)
 
 
-def _present(work: Work, obj: int) -> Wish:
-    """The attributes the catalog has for a directory that only was written in."""
-    row = work.catalog.objects.get(obj)
-    assert row is not None
-    extras = work.catalog.extras.get(row.extras)
-    return Wish(mode=row.mode, uid=row.uid, gid=row.gid, mtime_ns=row.mtime_ns, extras=extras)
-
-
-def _set(work: Work, path: bytes, wish: Wish) -> None:
-    try:
-        with work.target.handle(path) as fd:
+def _set(work: Work, thing: Step | Row, path: bytes, wish: Wish) -> None:
+    for again in (False, True):
+        with contextlib.suppress(FileNotFoundError), work.target.handle(path) as fd:
             if stat.S_IFMT(os.fstat(fd).st_mode) == stat.S_IFMT(wish.mode):
                 work.note_refused(set_attributes(fd, wish, privileged=work.target.privileged))
                 return
-    except FileNotFoundError:
-        pass
-    device = stat.S_ISCHR(wish.mode) or stat.S_ISBLK(wish.mode)
-    # An ordinary user could not make it; else somebody took it out of the mirror or replaced it: `lb verify` names it.
-    work.note_refused(["device" if device and not work.target.privileged else MISSING])
+        if again or not _make_again(work, thing, path):
+            return
+
+
+def _make_again(work: Work, thing: Step | Row, path: bytes) -> bool:
+    """Somebody took an object out of the mirror, or replaced it; False where that cannot be mended here."""
+    if (stat.S_ISCHR(thing.mode) or stat.S_ISBLK(thing.mode)) and not work.target.privileged:
+        work.note_refused(["device"])  # an ordinary user could not make it in the first place
+        return False
+    if stat.S_ISREG(thing.mode):
+        work.note_missing(thing.id)
+        return False
+    work.note_refused([MISSING])
+    make(work, thing, path)
+    work.target.unlocked.add(path.rpartition(b"/")[0])  # that directory was written in
+    return True

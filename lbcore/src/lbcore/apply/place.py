@@ -8,6 +8,7 @@ import os
 import stat
 
 from lbcore.apply.work import BATCH_STEPS, Work
+from lbcore.catalog.objects import Row
 from lbcore.catalog.steps import State, Step, What
 
 PASSING = b"link-"
@@ -32,7 +33,7 @@ def _place(work: Work, step: Step) -> None:
     if not held:
         first = gained.pop(0)
         if step.what & What.NEW or not work.target.set_down(work.target.stage_path(step.obj), first, work.run):
-            _make(work, step, first)
+            make(work, step, first)
         if stat.S_ISDIR(step.mode):
             work.paths.fix(step.obj, first)
         held = [first]
@@ -40,40 +41,40 @@ def _place(work: Work, step: Step) -> None:
         add_name(work, held[0], path)
 
 
-def _make(work: Work, step: Step, path: bytes) -> None:
+def make(work: Work, thing: Step | Row, path: bytes) -> None:
     """Make the object at ``path`` unless it is there; what is there and is not it is set aside."""
     there = work.target.status(path)
     if there is not None:
-        if _is_it(work, step, path, there):
+        if _is_it(work, thing, path, there):
             return
         work.target.set_aside(path, work.run)
-    if stat.S_ISREG(step.mode):
+    if stat.S_ISREG(thing.mode) and isinstance(thing, Step):
         # It was to be moved and somebody took it out of the mirror: it is brought like a new file.
-        work.catalog.plan.set_what(step.obj, step.what | What.DATA, step.old_depth, step.depth)
-    parent, name = work.target.parent(path)
-    if stat.S_ISDIR(step.mode):
+        work.catalog.plan.set_what(thing.obj, thing.what | What.DATA, thing.old_depth, thing.depth)
+    parent, name = work.target.parent_made(path)
+    if stat.S_ISDIR(thing.mode):
         os.mkdir(name, _MAKE_MODE, dir_fd=parent)
-    elif stat.S_ISLNK(step.mode):
-        assert step.link_target is not None
-        os.symlink(step.link_target, name, dir_fd=parent)
+    elif stat.S_ISLNK(thing.mode):
+        assert thing.link_target is not None
+        os.symlink(thing.link_target, name, dir_fd=parent)
     else:
         # An ordinary user may not make devices: the catalog holds them, the mirror does not.
         try:
-            os.mknod(name, stat.S_IFMT(step.mode) | 0o600, step.rdev, dir_fd=parent)
+            os.mknod(name, stat.S_IFMT(thing.mode) | 0o600, thing.rdev, dir_fd=parent)
         except PermissionError:
             if work.target.privileged:
                 raise
             work.note_refused(["device"])
 
 
-def _is_it(work: Work, step: Step, path: bytes, there: os.stat_result) -> bool:
+def _is_it(work: Work, thing: Step | Row, path: bytes, there: os.stat_result) -> bool:
     """Whether what is at ``path`` is what an attempt that was cut short has made."""
-    if not work.resumed or stat.S_IFMT(there.st_mode) != stat.S_IFMT(step.mode):
+    if not work.resumed or stat.S_IFMT(there.st_mode) != stat.S_IFMT(thing.mode):
         return False
-    if stat.S_ISLNK(step.mode):
+    if stat.S_ISLNK(thing.mode):
         parent, name = work.target.parent(path)
-        return os.readlink(name, dir_fd=parent) == step.link_target
-    return there.st_rdev == step.rdev
+        return os.readlink(name, dir_fd=parent) == thing.link_target
+    return there.st_rdev == thing.rdev
 
 
 def add_name(work: Work, held: bytes, path: bytes) -> None:

@@ -9,9 +9,10 @@ import stat
 import time
 
 from lbcore.apply.arriving import mark_placed, set_in_place
-from lbcore.apply.place import PASSING
+from lbcore.apply.place import PASSING, add_name
 from lbcore.apply.waiting import new_files
 from lbcore.apply.work import Work
+from lbcore.catalog.steps import Step
 from lbcore.model import Attributes
 from lbcore.target import LB
 
@@ -48,10 +49,24 @@ def place_delivered(work: Work) -> None:
     """Set in place what an attempt that was cut short has delivered."""
     work.in_batches(
         lambda: work.catalog.plan.delivered(_BATCH_FILES),
-        lambda step: set_in_place(work, step.obj, work.catalog.names.of(step.obj), step.arrived or b""),
+        lambda step: _place_again(work, step),
         lambda steps: mark_placed(work, [step.obj for step in steps]),
     )
     clear_arrivals(work)
+
+
+def _place_again(work: Work, step: Step) -> None:
+    names = work.catalog.names.of(step.obj)
+    if work.target.lb_status(step.arrived or b"") is not None:
+        set_in_place(work, step.obj, names, step.arrived or b"")
+        return
+    first, *others = [work.path(parent, name) for parent, name in names]
+    there = work.target.status(first)
+    # It is there already, with the attributes it got before it came there; or somebody took it away.
+    if there is None or there.st_size != step.size or abs(there.st_mtime_ns - step.mtime_ns) >= _COARSE_NS:
+        work.note_missing(step.id)
+    for path in others:
+        add_name(work, first, path)
 
 
 def clear_arrivals(work: Work) -> None:
@@ -64,6 +79,7 @@ def clear_arrivals(work: Work) -> None:
     arriving = os.path.join(work.target.path, LB, ARRIVING)
     with contextlib.suppress(FileNotFoundError):
         os.rename(arriving, os.path.join(folder, b"%s%d" % (_LEFT, time.time_ns())))
+    work.target.lb.forget()  # what was reached by these paths is elsewhere now
     for name in os.listdir(folder):
         if name.startswith(PASSING):
             os.unlink(os.path.join(folder, name))

@@ -7,16 +7,20 @@ from dataclasses import dataclass, field
 
 from lbcore.attributes import Wish
 from lbcore.catalog.catalog import Catalog
+from lbcore.catalog.hints import COLLECTION
 from lbcore.catalog.names import Paths
-from lbcore.catalog.objects import ROOT
+from lbcore.catalog.objects import Row
 from lbcore.catalog.steps import Step
 from lbcore.errors import PausedError
+from lbcore.model import HintFlag, ObjectId
 from lbcore.progress import Progress
 from lbcore.target import Target
 from lbcore.versions import Versions
 
 BATCH_STEPS = 10_000
 """Steps made durable together."""
+MISSING = "missing"
+"""Counted like an attribute that the target could not take: an object that is not in the mirror any more."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -76,13 +80,16 @@ class Work:
         """Everything done so far is durable: ``mark`` it in one transaction."""
         with self.catalog.database.transaction():
             mark()
-            for path in self.target.unlocked:
-                obj = find_directory(self.catalog, path)
+            for path in self.target.unlocked | self.target.rebuilt:
+                obj = self.catalog.names.find(path)
                 if obj is not None:
                     self.written.add(obj)
             self.catalog.plan.write_in(self.written)
         self.written.clear()
         self.target.unlocked.clear()
+        if self.target.rebuilt:
+            self.note_refused({MISSING: len(self.target.rebuilt)})
+            self.target.rebuilt.clear()
 
     def path(self, parent: int, name: bytes) -> bytes:
         """The path of a name in the mirror; the directory is noted as written in."""
@@ -95,26 +102,25 @@ class Work:
         self.written.add(directory)
         return path + b"/" if path else b""
 
-    def wish(self, step: Step) -> Wish:
-        """The attributes a step is to give."""
+    def wish(self, thing: Step | Row) -> Wish:
+        """The attributes a step is to give, or a row says that an object has."""
         return Wish(
-            mode=step.mode,
-            uid=step.uid,
-            gid=step.gid,
-            mtime_ns=step.mtime_ns,
-            extras=self.catalog.extras.get(step.extras),
+            mode=thing.mode,
+            uid=thing.uid,
+            gid=thing.gid,
+            mtime_ns=thing.mtime_ns,
+            extras=self.catalog.extras.get(thing.extras),
         )
+
+    def note_missing(self, object_id: ObjectId) -> None:
+        """Somebody took an object out of the mirror, or replaced it: that is damage, and the next run brings it."""
+        self.note_refused([MISSING])
+        after = (self.catalog.meta.get(COLLECTION) or 0) + 1
+        with self.catalog.database.transaction():
+            self.catalog.hints.keep(object_id, HintFlag.DAMAGED, after)
 
     def note_refused(self, names: Mapping[str, int] | list[str]) -> None:
         """Count attributes that the target could not take."""
         counts = names if isinstance(names, Mapping) else dict.fromkeys(names, 1)
         for name, count in counts.items():
             self.refused[name] = self.refused.get(name, 0) + count
-
-
-def find_directory(catalog: Catalog, path: bytes) -> int | None:
-    """The object at a path of the mirror as it is now, or None."""
-    obj: int | None = ROOT
-    for name in path.split(b"/") if path else ():
-        obj = catalog.names.child(obj, name) if obj is not None else None
-    return obj

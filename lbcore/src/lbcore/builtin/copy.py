@@ -131,10 +131,11 @@ def _share_or_copy(incoming: int, target: Root, name: bytes) -> bytes:
     :raises TargetError: when the target cannot be written.
     """
     try:
-        outgoing = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=target.fd)
+        outgoing = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=target.fd)
         try:
-            shared = _clone(incoming, outgoing)
-            return copy_content(incoming, None if shared else outgoing)[1]
+            if _clone(incoming, outgoing):
+                return copy_content(outgoing, None)[1]  # of what is there, not of what the source is by now
+            return copy_content(incoming, outgoing)[1]
         finally:
             os.close(outgoing)
     except OSError as error:

@@ -8,6 +8,9 @@ from collections.abc import Iterable, Iterator
 from lbcore.catalog.database import Database
 from lbcore.model import Hint, HintFlag, ObjectId
 
+COLLECTION = "collection"
+"""Key of the number of the last collection (``Meta``)."""
+
 
 class Hints:
     """Durable hints; adding one again joins the flags."""

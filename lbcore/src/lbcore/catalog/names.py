@@ -47,6 +47,13 @@ class Names:
         value: int | None = self._database.value("SELECT obj FROM name WHERE parent = ? AND name = ?", (parent, name))
         return value
 
+    def find(self, path: bytes) -> int | None:
+        """The object at a path of the mirror as it is now, or None."""
+        obj: int | None = ROOT
+        for name in path.split(b"/") if path else ():
+            obj = self.child(obj, name) if obj is not None else None
+        return obj
+
     def children_at(self, parent: int, run: int) -> Iterator[tuple[bytes, int]]:
         """The names in a directory at ``run``, sorted."""
         yield from self._database.execute(_CHILDREN_AT, {"parent": parent, "run": run})

@@ -362,6 +362,14 @@ class Plan:
             (what, old_depth, depth, obj),
         )
 
+    def want_content(self, obj: int) -> None:
+        """An object that stays gets its content anew, whatever a comparison would say."""
+        self._database.execute(
+            f"UPDATE step SET what = (what & ~{What.COMPARE:d}) | {What.DATA:d} "
+            f"WHERE obj = ? AND NOT what & {What.GONE:d}",
+            (obj,),
+        )
+
     def remove(self, obj: int) -> None:
         """Drop the step of an object and its names."""
         self._database.execute("DELETE FROM step WHERE obj = ?", (obj,))

@@ -46,6 +46,7 @@ def open_catalog(job: JobConfig) -> Iterator[Catalog]:
     :raises CatalogError: when the job has not run yet, or its catalog cannot be read.
     """
     from lbcore.catalog.catalog import Catalog  # noqa: PLC0415 - help must not wait for the core
+    from lbcore.failure import explained  # noqa: PLC0415
     from lbcore.run import catalog_path  # noqa: PLC0415
     from lbcore.target import TREE  # noqa: PLC0415
 
@@ -67,7 +68,7 @@ def open_catalog(job: JobConfig) -> Iterator[Catalog]:
             f"{job.name}: the backup at {os.fsdecode(job.target)} cannot be read: {error.strerror}; it belongs to the "
             "user who runs 'lb run'"
         ) from error
-    with contextlib.closing(Catalog.open(path, read_only=True)) as catalog:
+    with explained(path), contextlib.closing(Catalog.open(path, read_only=True)) as catalog:
         yield catalog
 
 

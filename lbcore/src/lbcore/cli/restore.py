@@ -40,11 +40,13 @@ def restore(lb: Lb, /, *, paths: tuple[str, ...], to: str, at: str, overwrite: b
     """Copy files and directories out of the backup, as they are or were.
 
     PATH a/b/c becomes DIR/c; "." is the whole tree, whose root becomes DIR. Nothing that exists is overwritten,
-    unless told so, and directories that exist keep their attributes. Content is verified while it is written.
+    unless told so, and directories that hold something keep their attributes. Content is verified while it is written.
     """
     from lbcore import points  # noqa: PLC0415 - help must not wait for the core
     from lbcore.restore.selection import choose  # noqa: PLC0415
 
+    if not to:
+        raise UsageError("--to is empty; give the folder for what is restored")
     job = lb.job(job_name)
     folder = os.path.abspath(os.fsencode(to))
     _check_outside(folder, job)

@@ -7,7 +7,7 @@ import gc
 import json
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -45,8 +45,9 @@ def run(lb: Lb, /, jobs: tuple[str, ...], *, full: bool, dry_run: bool, max_dele
     # A run makes no cycles, and millions of short-lived rows: looking for garbage in them is a tenth of its time.
     gc.set_threshold(100_000, 50, 100)
     options = Options(full=full, max_delete=None if max_delete is None else MaxDelete.parse(max_delete))
-    chosen, codes = _choose(lb, jobs)
-    outcomes = []
+    chosen, broken = _choose(lb, jobs)
+    codes = [error.exit_code for error in broken.values()]
+    outcomes = [_failed(name, error) for name, error in broken.items()]
     with _pausing() as pause_requested:
         for job in chosen:
             with make_progress(job.name, quiet=as_json) as progress:
@@ -65,15 +66,17 @@ def run(lb: Lb, /, jobs: tuple[str, ...], *, full: bool, dry_run: bool, max_dele
     return combined_exit_code(codes)
 
 
-def _choose(lb: Lb, names: tuple[str, ...]) -> tuple[list[JobConfig], list[int]]:
+def _choose(lb: Lb, names: tuple[str, ...]) -> tuple[list[JobConfig], Mapping[str, LbError]]:
     """The jobs to run; without names a job with a broken section is reported and does not hold up the others."""
     if names:
-        return lb.jobs(names), []
-    codes = []
+        return lb.jobs(names), {}
     for error in lb.config.broken.values():
         print(f"lb: {printable_message(str(error))}", file=sys.stderr)
-        codes.append(error.exit_code)
-    return list(lb.config.jobs.values()), codes
+    return list(lb.config.jobs.values()), lb.config.broken
+
+
+def _failed(job: str, error: LbError) -> dict[str, Any]:
+    return {"job": job, "state": "failed", "exit_code": error.exit_code, "message": str(error)}
 
 
 @contextlib.contextmanager
@@ -124,7 +127,8 @@ def _print_outcome(outcome: Outcome, job: JobConfig) -> None:
         print(line)
     for name, count in counts.items():
         if name == "not_held_missing":
-            print(f"lb: {job.name}: {count} objects are gone from the mirror; 'lb verify' names them", file=sys.stderr)
+            print(f"lb: {job.name}: {count} objects were gone from the mirror; the next run brings files among them, "
+                  "the others were made anew; 'lb verify' finds what else is gone", file=sys.stderr)  # fmt: skip
         elif name.startswith("not_held_"):
             print(f"{job.name}: {name[9:]}: could not be set in the mirror for {count} objects; the catalog has it")
     if outcome.message:
@@ -160,11 +164,10 @@ def _dry_run(lb: Lb, job: JobConfig, progress: Progress, options: Options, as_js
         print(f"{what:10} {printable(_step_path(catalog, step))}")
 
     try:
-        counts, stopped = dry_run(job, lb.plugins, progress, show, options.max_delete)
+        counts, stopped = dry_run(job, lb.plugins, progress, show, max_delete=options.max_delete, full=options.full)
     except LbError as error:
         print(f"lb: {job.name}: {printable_message(str(error))}", file=sys.stderr)
-        failed = {"job": job.name, "state": "failed", "exit_code": error.exit_code, "message": str(error)}
-        return failed, error.exit_code
+        return _failed(job.name, error), error.exit_code
     if not as_json:
         print(
             f"{job.name}: would make {counts['objects_new']}, change {counts['objects_changed']} "

@@ -30,10 +30,12 @@ _PROBLEMS_SHOWN = 20
 def status(lb: Lb, jobs: tuple[str, ...], as_json: bool) -> int:
     """Show for each JOB (all of them by default) the last good run, sizes, and what is open."""
     found, codes = [], []
-    broken = [] if jobs else list(lb.config.broken.values())
-    for error in broken:
+    broken = {} if jobs else lb.config.broken
+    for name, error in broken.items():
         print(f"lb: {printable_message(str(error))}", file=sys.stderr)
         codes.append(error.exit_code)
+        if as_json:
+            found.append({"job": name, "state": "misconfigured", "message": str(error)})
     for job in lb.jobs(jobs) if jobs else lb.config.jobs.values():
         try:
             found.append(_status(job))

@@ -50,10 +50,13 @@ def verify(lb: Lb, jobs: tuple[str, ...], only: tuple[str, ...], as_json: bool) 
             codes.append(error.exit_code)
             click.echo(f"lb: {job.name}: {printable_message(str(error))}", err=True)
             continue
-        result |= {"checks": checks.names, "objects": checks.objects, "versions": checks.versions}
+        result |= {"checks": checks.names, "objects": checks.objects, "versions": checks.versions,
+                   "to_bring": checks.to_bring}  # fmt: skip
         codes.append(EXIT_DAMAGE if result["damage"] else 0)
         if not as_json:
             verdict = f"{len(result['damage'])} problems found" if result["damage"] else "no damage"
+            if checks.to_bring:
+                verdict += f"; 'lb run {job.name}' brings {checks.to_bring} of its objects again"
             print(f"{job.name}: checked {', '.join(checks.names)}: {checks.objects} objects, {checks.versions} "
                   f"earlier contents: {verdict}")  # fmt: skip
     if as_json:

@@ -97,8 +97,8 @@ def build_job(name: str, section: Mapping[str, Any], where: str, plugins: Plugin
         verifiers=tuple(choose("verify", "verifier", word, verifiers) for word in keys.verify),
         executor=choose("executor", "executor", keys.executor, plugins.executors()),
         history=keys.history,
-        exclude=_patterns(keys.exclude, f"{where}.exclude"),
-        include=_patterns(keys.include, f"{where}.include"),
+        exclude=_patterns(keys.exclude, f"{where}.exclude", ""),
+        include=_patterns(keys.include, f"{where}.include", "!"),
         one_filesystem=keys.one_filesystem,
         max_delete=_parsed(MaxDelete.parse, keys.max_delete, f"{where}.max_delete"),
         racy_seconds=_parsed(at_least_zero, keys.racy_seconds, f"{where}.racy_seconds"),
@@ -143,12 +143,14 @@ def _check_once(names: tuple[str, ...], where: str) -> None:
             raise UsageError(f"{where}: '{name}' is there more than once")
 
 
-def _patterns(lines: tuple[str, ...], where: str) -> tuple[str, ...]:
+def _patterns(lines: tuple[str, ...], where: str, sign: str) -> tuple[str, ...]:
     for line in lines:
+        if not line.strip():
+            raise UsageError(f"{where}: {line!r} is no pattern; leave it out")
         if "\n" in line:
             raise UsageError(f"{where}: {line!r} holds several lines; write one string for each")
         try:
-            Scope(exclude=[line]).excludes(b"name", False)
+            Scope(exclude=[sign + line]).excludes(b"name", False)
         except ValueError as exc:
             raise UsageError(f"{where}: {line!r} is not a gitignore pattern: {exc}") from exc
     return lines
