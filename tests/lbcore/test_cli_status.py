@@ -112,7 +112,7 @@ def test_a_run_makes_no_empty_catalog_for_a_backup_that_lost_its_own(job: Job, e
     for _ in range(2):
         outcome = job.run()
         assert outcome.exit_code == 1
-        assert "holds a backup, but its catalog" in outcome.message and "is gone; bring that back" in outcome.message
+        assert "holds a backup, but its catalog" in outcome.message and "is gone. Bring back" in outcome.message
     assert os.path.lexists(path) == empty
     if not empty:
         assert "holds a backup, but its catalog" in call(configuration(job), "status").stdout

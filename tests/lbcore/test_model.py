@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import itertools
 import os
 import sqlite3
 import tempfile
@@ -17,16 +19,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lbcore import hookimpl
+from lbcore import hookimpl, observing
+from lbcore.apply import arriving, finish, lift, place, waiting
 from lbcore.builtin.scan import Scan
 from lbcore.model import Hint, Seen, View
 from lbcore.plugins.types import DetectorPlugin, Known
+from lbcore.progress import Progress
+from lbcore.run import JobRun, Options
 from lbcore.scope import Scope
+from lbcore.target import Target
 from lbcore.testing import Tree, compare_trees, read_tree
 from lbcore.testing.job import Job
 from tests.support.changes import KINDS, Change, Changer
 from tests.support.feed import Feed
 from tests.support.points import read_point
+from tests.support.running import PauseAt
 
 pytestmark = pytest.mark.sweep
 
@@ -148,6 +155,72 @@ def test_the_same_holds_on_a_disk_where_numbers_of_inodes_are_used_again(
         for source in changers(job.source, rounds, standard=True):
             points[run_well(job)] = source
             assert_equal(source, job.tree)
+        for number, source in points.items():
+            assert_equal(source, read_point(job.target, number), f"run {number}")
+
+
+# -- runs that are cut short, and a source that goes on meanwhile ------------------------------------------------------
+
+
+@contextlib.contextmanager
+def small_batches() -> Iterator[None]:
+    """Little data that takes many batches and shards."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (lift, place, finish):
+            patch.setattr(module, "BATCH_STEPS", 3)
+        patch.setattr(arriving, "_BATCH_FILES", 2)
+        patch.setattr(arriving, "_BATCH_NEW_FILES", 2)
+        patch.setattr(waiting, "_SHARD_FILES", 2)
+        patch.setattr(observing, "_ROWS_TOGETHER", 5)
+        yield
+
+
+def run_that_fails(job: Job, syncs: int) -> None:
+    """A run whose disk fails at the moment when it waits for it, after so many times."""
+    waited = itertools.count()
+
+    def sync(target: Target, real: Callable[[Target], None] = Target.sync) -> None:
+        if next(waited) >= syncs:
+            raise OSError(errno.EIO, "the disk fails")
+        real(target)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Target, "sync", sync)
+        assert job.run().exit_code in (0, 1)
+
+
+def run_that_is_paused(job: Job, place: int) -> None:
+    outcome = JobRun(job.config, job.plugins, Options(), Progress(), PauseAt(place)).run()
+    assert outcome.exit_code in (0, 75), outcome
+
+
+CUTS = st.tuples(st.sampled_from([run_that_fails, run_that_is_paused]), st.integers(0, 30), CHANGES)
+
+
+@pytest.mark.parametrize("make_job", [scan_job, shuffled_feed_job])
+@given(rounds=st.lists(st.tuples(CHANGES, st.lists(CUTS, max_size=3)), min_size=1, max_size=4))
+@settings(deadline=None, max_examples=EXAMPLES // 6)
+def test_runs_that_are_cut_short_go_on_with_whatever_the_source_is_by_then(
+    make_job: MakeAJob, rounds: list[tuple[list[Change], list[tuple[Callable[[Job, int], None], int, list[Change]]]]]
+) -> None:
+    with empty_folder(memory=True) as folder, small_batches():
+        job = make_job(folder, transfer=["copy"], racy_seconds=0)
+        changer = Changer(job.source, job.source + b"-outside")
+        for change in STANDARD:
+            changer.make(change)
+        points: dict[int, Tree] = {}
+        for before, cuts in rounds:
+            for change in before:
+                changer.make(change)
+            for cut_short, when, meanwhile in cuts:
+                cut_short(job, when)
+                for change in meanwhile:
+                    changer.make(change)
+            run_well(job)  # one that had applied everything is only committed: it holds what the source was then
+            source = read_tree(job.source)
+            points[run_well(job)] = source
+            assert_equal(source, job.tree)
+            assert not os.path.lexists(job.lb + b"/strays")
         for number, source in points.items():
             assert_equal(source, read_point(job.target, number), f"run {number}")
 

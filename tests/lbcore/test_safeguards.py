@@ -27,7 +27,16 @@ from tests.support.commands import call, configuration
 from tests.support.feed import Feed
 from tests.support.feed import walk as walk_source
 from tests.support.points import read_point
-from tests.support.running import UntilContent, backed_up, both_detectors, covered, mounted, needs_root, run_well
+from tests.support.running import (
+    PauseAt,
+    UntilContent,
+    backed_up,
+    both_detectors,
+    covered,
+    mounted,
+    needs_root,
+    run_well,
+)
 from tests.support.source import at, move, put
 
 
@@ -312,18 +321,6 @@ def test_what_somebody_put_into_the_mirror_is_set_aside(lb_job: MakeJob) -> None
 
 
 Deliver = Callable[[shards.DeliverShard], shards.Deliveries]
-
-
-class PauseAt:
-    """Asks for a pause at one of the places where a run asks."""
-
-    def __init__(self, place: int) -> None:
-        self.place = place
-        self.asked = 0
-
-    def __call__(self) -> bool:
-        self.asked += 1
-        return self.asked >= self.place
 
 
 @pytest.mark.parametrize("transfer", ["copy", "rsync"])

@@ -80,3 +80,15 @@ class UntilContent(Progress):
     def stage(self, name: str, total: int | None = None) -> None:
         """Remember that the content's turn has come."""
         self.reached |= name == "content"
+
+
+class PauseAt:
+    """Asks for a pause at one of the places where a run asks."""
+
+    def __init__(self, place: int) -> None:
+        self.place = place
+        self.asked = 0
+
+    def __call__(self) -> bool:
+        self.asked += 1
+        return self.asked >= self.place

@@ -25,8 +25,8 @@ def check_there(catalog_path: bytes, target_path: bytes) -> None:
         there = False
     if not there and os.path.lexists(os.path.join(target_path, LB, _FILE)):
         raise CatalogError(
-            f"{os.fsdecode(target_path)} holds a backup, but its catalog {os.fsdecode(catalog_path)} is gone; bring "
-            "that back, or begin with an empty target"
+            f"{os.fsdecode(target_path)} holds a backup, but its catalog {os.fsdecode(catalog_path)} is gone. Bring "
+            "back the one that belongs to it, or begin with an empty target"
         )
 
 
