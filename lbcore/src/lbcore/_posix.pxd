@@ -3,6 +3,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 cdef struct Look:
     uint64_t ino, nlink, size, rdev, dev, blocks
+    uint64_t fid_sequence, fid_rest  # 0 where there are no FIDs
     int64_t mtime_ns, ctime_ns, birth
     uint32_t mode, uid, gid
     uint32_t name_at

@@ -20,7 +20,10 @@ cdef extern from *:
     #define _GNU_SOURCE
     #include <fcntl.h>
     #include <linux/openat2.h>
+    #include <stdio.h>
+    #include <string.h>
     #include <sys/stat.h>
+    #include <sys/statfs.h>
     #include <sys/syscall.h>
     #include <sys/sysmacros.h>
     #include <sys/xattr.h>
@@ -52,6 +55,39 @@ cdef extern from *:
         for (int i = 0; i < length; i++) out[i] = handle.head.f_handle[i];
         return length;
     }
+    /* What gives the objects of a filesystem numbers that last: see look_at and find_fid. */
+    enum { LB_INODES, LB_FIDS, LB_FUSE };
+    static int lb_numbering(int fd) {
+        struct statfs found;
+        if (fstatfs(fd, &found) != 0) return LB_INODES;
+        if (found.f_type == 0x0BD00BD0) return LB_FIDS;       /* LL_SUPER_MAGIC, lustre_user.h */
+        return found.f_type == 0x65735546 ? LB_FUSE : LB_INODES; /* FUSE_SUPER_MAGIC, linux/magic.h */
+    }
+    /* The FID of an object, as Lustre has it in memory: 1 when there is one. */
+    static int lb_fid(int numbering, int dirfd, const char *name, int flags, void *fid) {
+        if (numbering == LB_FIDS) {
+            struct { struct file_handle head; unsigned char bytes[MAX_HANDLE_SZ]; } handle;
+            int mount_id;
+            handle.head.handle_bytes = MAX_HANDLE_SZ;
+            if (name_to_handle_at(dirfd, name, &handle.head, &mount_id, flags & AT_EMPTY_PATH) != 0) return 0;
+            /* FILEID_LUSTRE: the object's FID, then its parent's (llite_nfs.c); no request to a server */
+            if (handle.head.handle_type != 0x97 || handle.head.handle_bytes < 16) return 0;
+            memcpy(fid, handle.head.f_handle, 16);
+            return 1;
+        }
+        if (numbering == LB_FUSE) {
+            /* What stands in for Lustre in user space has no such handles, but trusted.lma: compat, incompat, FID */
+            unsigned char lma[24];
+            char path[320];
+            long got;
+            snprintf(path, sizeof path, *name ? "/proc/self/fd/%d/%s" : "/proc/self/fd/%d", dirfd, name);
+            got = *name ? lgetxattr(path, "trusted.lma", lma, sizeof lma) : getxattr(path, "trusted.lma", lma, sizeof lma);
+            if (got != (long)sizeof lma) return 0;
+            memcpy(fid, lma + 8, 16);
+            return 1;
+        }
+        return 0;
+    }
     /* The directory record of getdents64(2): ino, off, reclen, type, name. */
     #define LB_RECLEN(p) (*(unsigned short *)((char *)(p) + 16))
     #define LB_NAME(p) ((char *)(p) + 19)
@@ -60,6 +96,9 @@ cdef extern from *:
     long lb_getdents(int, void *, unsigned long) nogil
     int lb_renameat2(int, const char *, int, const char *, unsigned int) nogil
     int lb_handle(int, const char *, int, unsigned char *, int) nogil
+    int LB_INODES
+    int lb_numbering(int) nogil
+    int lb_fid(int, int, const char *, int, void *) nogil
     unsigned short LB_RECLEN(char *) nogil
     char *LB_NAME(char *) nogil
     ctypedef struct statx_time "struct statx_timestamp":
@@ -78,6 +117,10 @@ cdef extern from *:
     int AT_EMPTY_PATH, AT_NO_AUTOMOUNT, AT_SYMLINK_NOFOLLOW
     unsigned long long RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS
     unsigned long long makedev(unsigned int, unsigned int) nogil
+
+cdef struct FidInMemory:
+    uint64_t sequence
+    uint32_t object_id, version
 
 cdef enum:
     CHUNK = 65536
@@ -145,15 +188,34 @@ cdef int look_at(int dirfd, const char *name, int flags, Look *out) noexcept nog
     return 0
 
 
+cdef void find_fid(int numbering, int dirfd, const char *name, int flags, Look *out) noexcept nogil:
+    """Where the filesystem has FIDs, note that of an object that was looked at: it is the object's number for ever."""
+    cdef FidInMemory fid
+    if numbering != LB_INODES and lb_fid(numbering, dirfd, name, flags, &fid):
+        out.fid_sequence = fid.sequence
+        out.fid_rest = <uint64_t>fid.object_id << 32 | fid.version
+
+
 cdef bytes _id(Look *look, uint64_t salt):
-    """16 bytes: the inode number (big endian, so that ids sort as inodes do), then birth and kind."""
+    """16 bytes: the inode number (big endian, so that ids sort as inodes do), then birth and kind; on Lustre the FID.
+
+    A filesystem mounted below the source (``salt``) may have FIDs that the source has too, so they do not count there.
+    """
     cdef unsigned char out[16]
-    cdef uint64_t tail = _mix(_mix(_mix(7, <uint64_t>look.birth), look.mode & 0o170000), salt)
+    cdef uint64_t head = look.ino, tail
     cdef int i
+    if look.fid_sequence and not salt:
+        head, tail = look.fid_sequence, look.fid_rest
+    else:
+        tail = _birth_and_kind(look, salt)
     for i in range(8):
-        out[i] = (look.ino >> (56 - 8 * i)) & 0xFF
+        out[i] = (head >> (56 - 8 * i)) & 0xFF
         out[8 + i] = (tail >> (56 - 8 * i)) & 0xFF
     return PyBytes_FromStringAndSize(<char *>out, 16)
+
+
+cdef uint64_t _birth_and_kind(Look *look, uint64_t salt) noexcept:
+    return _mix(_mix(_mix(7, <uint64_t>look.birth), look.mode & 0o170000), salt)
 
 
 cdef tuple _fields(Look *look, uint64_t salt):
@@ -187,9 +249,20 @@ def look(int dirfd, bytes name, uint64_t salt=0):
     cdef int error
     with nogil:
         error = look_at(dirfd, path, flags, &out)
+        if not error:
+            find_fid(lb_numbering(dirfd), dirfd, path, flags, &out)
     if error:
         raise OSError(error, os.strerror(error), name)
     return _fields(&out, salt)
+
+
+def has_fids(int fd):
+    """Whether the ids of what is in the directory ``fd`` are FIDs: all of an id is then the object's number."""
+    cdef Look out
+    memset(&out, 0, sizeof(Look))
+    with nogil:
+        find_fid(lb_numbering(fd), fd, b"", AT_EMPTY_PATH, &out)
+    return out.fid_sequence != 0
 
 
 cdef class DirectoryListing:
@@ -285,6 +358,8 @@ cdef class DirectoryListing:
         low = _mix_bytes(seed, name, length)
         low = _mix(low, one.ino)
         low = _mix(low, <uint64_t>one.birth)
+        if one.fid_sequence:
+            low = _mix(_mix(low, one.fid_sequence), one.fid_rest)
         low = _mix(low, (<uint64_t>one.mode << 32) | <uint64_t>one.error)
         low = _mix(low, (<uint64_t>one.uid << 32) | one.gid)
         # A directory's size and link count say nothing that is backed up.
@@ -311,7 +386,7 @@ def read_directory(int fd, uint64_t home_device, uint64_t seed, uint64_t salt=0,
     cdef DirectoryListing listing = DirectoryListing()
     cdef char *buffer = <char *>malloc(CHUNK)
     cdef long got = 0, at = 0
-    cdef int error = 0
+    cdef int error = 0, numbering = LB_INODES
     cdef Look one
     cdef char *name
     if buffer == NULL:
@@ -319,6 +394,7 @@ def read_directory(int fd, uint64_t home_device, uint64_t seed, uint64_t salt=0,
     listing.salt = salt
     try:
         with nogil:
+            numbering = lb_numbering(fd)
             while listing.count < limit:
                 got = lb_getdents(fd, buffer, CHUNK)
                 if got <= 0:
@@ -330,6 +406,8 @@ def read_directory(int fd, uint64_t home_device, uint64_t seed, uint64_t salt=0,
                     if name[0] == 46 and (name[1] == 0 or (name[1] == 46 and name[2] == 0)):
                         continue
                     error = look_at(fd, name, AT_SYMLINK_NOFOLLOW, &one)
+                    if error == 0:
+                        find_fid(numbering, fd, name, AT_SYMLINK_NOFOLLOW, &one)
                     if error != ENOENT:
                         listing._add(name, &one, home_device, seed)
             error = errno if got < 0 else 0

@@ -294,9 +294,9 @@ class Comparison:
         if self._view.stable or not entry.name:
             return
         now = _posix.look(directory, entry.name)
-        # The rest of an id depends on the filesystem mounted here; the times of two objects are never all the same.
-        same = now[0][:8] == entry.id[:8] and Attributes._make(now[1:9]).ctime_ns == entry.attributes.ctime_ns
-        if not same:
+        # Without FIDs the rest of an id depends on the filesystem mounted here; the times of two objects differ.
+        same = now[0] == entry.id or (now[0][:8] == entry.id[:8] and not _posix.has_fids(directory))
+        if not same or Attributes._make(now[1:9]).ctime_ns != entry.attributes.ctime_ns:
             raise FileNotFoundError(errno.ENOENT, "another object has this name now", entry.name)
 
     def _is_in_doubt(self, object_id: ObjectId) -> bool:

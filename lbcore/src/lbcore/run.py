@@ -145,7 +145,11 @@ class JobRun:
         try:
             source.look_at_root(self._job.source)
             with opened(self._job) as (catalog, target):
-                self._run_locked(catalog, target, outcome)
+                if self._run_locked(catalog, target, outcome) == "verifying":
+                    # That one only had to be committed: it holds what the source was when it was cut short.
+                    code = outcome.exit_code
+                    self._run_locked(catalog, target, outcome)
+                    outcome.exit_code = combined_exit_code([code, outcome.exit_code])
         except PausedError as error:
             outcome.state, outcome.exit_code, outcome.message = "paused", error.exit_code, str(error)
         except BrakeError as error:
@@ -161,7 +165,8 @@ class JobRun:
         outcome.seconds = time.monotonic() - started
         return outcome
 
-    def _run_locked(self, catalog: Catalog, target: Target, outcome: Outcome) -> None:
+    def _run_locked(self, catalog: Catalog, target: Target, outcome: Outcome) -> str | None:
+        """Begin a run, or go on with the open one; returns the state in which that one was found."""
         root, _ = source.look_at_root(self._job.source)
         source.check_identity(catalog, self._job.source, root)
         opened = catalog.runs.open()
@@ -204,6 +209,7 @@ class JobRun:
                     counts=run.counts,
                 )
             )
+        return None if opened is None else opened.state
 
     def _explained(self, error: OSError | sqlite3.Error) -> str:
         return explain(error, self._job.target, catalog_path(self._job))
@@ -369,8 +375,7 @@ class JobRun:
             catalog.end_first_load()
             runfile.write(catalog, work.target, number)
             with catalog.database.transaction():
-                for name, count in work.refused.items():
-                    catalog.runs.add_counts(number, {f"not_held_{name}": count})
+                work.count_refused()
                 catalog.listings.keep_seen()
                 catalog.hints.drop_used(catalog.meta.get(COLLECTION))
                 catalog.hints.restart_captured(State.FAILED, time.time_ns())
@@ -382,7 +387,7 @@ class JobRun:
                 catalog.plan.clear()
                 catalog.runs.update(number, state="committed", finished_ns=time.time_ns())
         codes = [EXIT_DONE]
-        if damage or work.refused.get(MISSING):
+        if damage or run.counts.get(f"not_held_{MISSING}"):
             codes.append(EXIT_DAMAGE)
         if catalog.runs.problem_count(number):
             codes.append(EXIT_SOURCE_ERRORS)

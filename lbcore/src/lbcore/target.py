@@ -105,20 +105,33 @@ class Target:
         """The directory of the mirror that holds ``path``, writable, and the base name."""
         return self._reach(path, 0o700)
 
-    def parent_made(self, path: bytes) -> tuple[int, bytes]:
-        """The same; directories on the way that somebody took out of the mirror are made anew."""
-        try:
-            return self.parent(path)
-        except FileNotFoundError:
-            parts = path.split(b"/")[:-1]
+    def parent_made(self, path: bytes, run: int) -> tuple[int, bytes]:
+        """The same; directories on the way that somebody took out of the mirror, or replaced, are made anew."""
+        there = self._parent_there(path)
+        if there is not None:
+            return there
+        parts = path.split(b"/")[:-1]
         for end in range(1, len(parts) + 1):
             directory = b"/".join(parts[:end])
+            found = self.status(directory)
+            if found is not None and stat.S_ISDIR(found.st_mode):
+                continue
+            if found is not None:
+                self.set_aside(directory, run)
             parent, name = self.parent(directory)
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(name, 0o700, dir_fd=parent)
-                self.rebuilt.add(directory)
-                self.unlocked.add(b"/".join(parts[: end - 1]))  # it was written in
+            os.mkdir(name, 0o700, dir_fd=parent)
+            self.rebuilt.add(directory)
+            self.unlocked.add(b"/".join(parts[: end - 1]))  # it was written in
         return self.parent(path)
+
+    def _parent_there(self, path: bytes) -> tuple[int, bytes] | None:
+        """The same; None where a directory on the way is not there, or something else is in its place."""
+        try:
+            return self.parent(path)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                raise
+            return None
 
     def _reach(self, path: bytes, needed: int = 0o500) -> tuple[int, bytes]:
         """The directory of the mirror that holds ``path``, with at least ``needed`` for its owner, and the name."""
@@ -165,9 +178,11 @@ class Target:
 
     def unlink(self, path: bytes, run: int) -> None:
         """Remove a name from the mirror; it may be gone already. What somebody else put there is set aside."""
+        there = self._parent_there(path)
+        if there is None:
+            return
         try:
-            parent, name = self.parent(path)
-            os.unlink(name, dir_fd=parent)
+            os.unlink(there[1], dir_fd=there[0])
         except FileNotFoundError:
             return
         except IsADirectoryError:
@@ -175,9 +190,11 @@ class Target:
 
     def remove_directory(self, path: bytes, run: int) -> None:
         """Remove a directory from the mirror; what somebody else put into it is set aside."""
+        there = self._parent_there(path)
+        if there is None:
+            return
         try:
-            parent, name = self.parent(path)
-            os.rmdir(name, dir_fd=parent)
+            os.rmdir(there[1], dir_fd=there[0])
         except FileNotFoundError:
             return
         except OSError as error:
@@ -187,8 +204,11 @@ class Target:
 
     def lift(self, path: bytes, place: bytes) -> bool:
         """Move a path of the mirror to ``place`` below ``.lb``; False where there is nothing to move."""
+        there = self._parent_there(path)
+        if there is None:
+            return False
+        old_parent, old_name = there
         try:
-            old_parent, old_name = self.parent(path)
             new_parent, new_name = self.lb.parent(place)
             try:
                 os.rename(old_name, new_name, src_dir_fd=old_parent, dst_dir_fd=new_parent)
@@ -213,17 +233,17 @@ class Target:
                 return False
             try:
                 old_parent, old_name = self.lb.parent(place)
-                new_parent, new_name = self.parent_made(path)
+                new_parent, new_name = self.parent_made(path, run)
                 _posix.rename_new(old_parent, old_name, new_parent, new_name)
                 return True
             except FileExistsError:
                 self.set_aside(path, run)
         raise TargetError(f"{os.fsdecode(self.path)}/tree/{os.fsdecode(path)} comes back whenever it is moved away")
 
-    def replace(self, place: bytes, path: bytes) -> None:
+    def replace(self, place: bytes, path: bytes, run: int) -> None:
         """Move ``place`` below ``.lb`` over a path of the mirror, in one step."""
         old_parent, old_name = self.lb.parent(place)
-        new_parent, new_name = self.parent_made(path)
+        new_parent, new_name = self.parent_made(path, run)
         os.rename(old_name, new_name, src_dir_fd=old_parent, dst_dir_fd=new_parent)
 
     def link(self, path: bytes, place: bytes) -> bool:
@@ -231,8 +251,11 @@ class Target:
 
         :raises FileExistsError: when ``place`` is taken.
         """
+        there = self._parent_there(path)
+        if there is None:
+            return False
+        old_parent, old_name = there
         try:
-            old_parent, old_name = self.parent(path)
             new_parent, new_name = self.lb.parent(place)
             os.link(old_name, new_name, src_dir_fd=old_parent, dst_dir_fd=new_parent, follow_symlinks=False)
         except FileNotFoundError:
@@ -258,7 +281,12 @@ class Target:
     @contextlib.contextmanager
     def handle(self, path: bytes) -> Iterator[int]:
         """A descriptor (``O_PATH``) of an object of the mirror itself, for its attributes."""
-        parent, name = self._reach(path) if path else (self.tree.fd, b".")
+        try:
+            parent, name = self._reach(path) if path else (self.tree.fd, b".")
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path) from error
+            raise
         fd = os.open(name, os.O_PATH | os.O_NOFOLLOW, dir_fd=parent)
         try:
             yield fd
@@ -287,5 +315,7 @@ def _status(parent_of: object, path: bytes) -> os.stat_result | None:
     try:
         parent, name = parent_of(path)  # type: ignore[operator]
         return os.stat(name, dir_fd=parent, follow_symlinks=False)
-    except (FileNotFoundError, NotADirectoryError):
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            raise
         return None

@@ -11,7 +11,6 @@ from typing import Any
 
 from lbcore import epoch
 from lbcore.catalog.catalog import Catalog
-from lbcore.catalog.hints import COLLECTION
 from lbcore.catalog.names import Paths
 from lbcore.catalog.objects import ROOT, Row
 from lbcore.catalog.past import Past
@@ -21,13 +20,12 @@ from lbcore.errors import PausedError, TargetError, UsageError
 from lbcore.failure import explained
 from lbcore.held import version_path
 from lbcore.lock import locked
-from lbcore.model import HintFlag
 from lbcore.plugins.manager import Plugins
 from lbcore.plugins.types import Damage
 from lbcore.progress import Progress
 from lbcore.run import catalog_path
 from lbcore.target import LB, TREE, Target
-from lbcore.verifying import verify
+from lbcore.verifying import bring_again, verify
 
 VERSIONS = "versions"
 STRAYS = "strays"
@@ -85,18 +83,8 @@ class Verification:
                         report(name, damage)
                     if name not in (VERSIONS, STRAYS):
                         damaged.add(damage.path)
-            checked.to_bring = self._bring_again(catalog, damaged)
+            checked.to_bring = bring_again(catalog, damaged)
         return checked
-
-    def _bring_again(self, catalog: Catalog, paths: set[bytes]) -> int:
-        """What is damaged in the mirror is brought by the next run. Returns how many objects that are."""
-        found = {obj for path in paths if (obj := catalog.names.find(path)) is not None}
-        rows = [row for obj in found if (row := catalog.objects.get(obj)) is not None]
-        after = (catalog.meta.get(COLLECTION) or 0) + 1
-        with catalog.database.transaction():
-            for row in rows:
-                catalog.hints.keep(row.id, HintFlag.DAMAGED, after)
-        return len(rows)
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[tuple[Catalog, Target]]:

@@ -6,9 +6,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from lbcore.catalog.catalog import Catalog
+from lbcore.catalog.hints import COLLECTION
 from lbcore.catalog.names import Paths
 from lbcore.catalog.objects import ROOT, Row
 from lbcore.config.job import Chosen
+from lbcore.model import HintFlag
 from lbcore.plugins.types import Damage, Expected
 from lbcore.target import Target
 
@@ -23,7 +25,18 @@ def verify_run(catalog: Catalog, target: Target, verifiers: Sequence[Chosen[Any]
     with catalog.database.transaction():
         for found in damage:
             catalog.runs.add_problem(run, found.path, f"in the backup: {found.what}", counted=False)
+    bring_again(catalog, {found.path for found in damage})
     return damage
+
+
+def bring_again(catalog: Catalog, paths: Iterable[bytes]) -> int:
+    """What is damaged in the mirror is brought by the next run. Returns how many objects that are."""
+    found = {obj for path in paths if (obj := catalog.names.find(path)) is not None}
+    after = (catalog.meta.get(COLLECTION) or 0) + 1
+    with catalog.database.transaction():
+        for row in filter(None, map(catalog.objects.get, sorted(found))):
+            catalog.hints.keep(row.id, HintFlag.DAMAGED, after)
+    return len(found)
 
 
 def verify(catalog: Catalog, target: Target, chosen: Chosen[Any], rows: Iterable[Row]) -> Iterator[Damage]:

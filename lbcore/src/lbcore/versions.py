@@ -5,6 +5,8 @@ A version is named by its object and the run that brought it; rows of the catalo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from lbcore.target import Target
 
 
@@ -14,13 +16,22 @@ class Versions:
     def __init__(self, target: Target) -> None:
         self._target = target
 
-    def keep_removed(self, path: bytes, obj: int, data_run: int) -> None:
-        """A file leaves the mirror: its content moves to its version."""
-        self._target.lift(path, self._target.version_path(obj, data_run))
+    def keep_removed(self, paths: Sequence[bytes], obj: int, data_run: int) -> list[bytes]:
+        """A file leaves the mirror: its content moves to its version. Returns the names that are left to be removed."""
+        place = self._target.version_path(obj, data_run)
+        # A version that is there was kept by an attempt that a crash cut short.
+        kept = self._target.lb_status(place) is not None
+        left = []
+        for path in paths:
+            if kept or not self._target.lift(path, place):
+                left.append(path)
+            else:
+                kept = True
+        return left
 
-    def keep_replaced(self, path: bytes, obj: int, data_run: int) -> None:
-        """A file is about to be replaced by rename: its content gets a second name, its version."""
+    def keep_replaced(self, paths: Sequence[bytes], obj: int, data_run: int) -> None:
+        """A file is about to be replaced by rename: its content gets a further name, its version."""
         place = self._target.version_path(obj, data_run)
         # A version that is there was kept by an attempt that a crash cut short: the mirror may hold the new content.
         if self._target.lb_status(place) is None:
-            self._target.link(path, place)
+            any(self._target.link(path, place) for path in paths)  # one of its names may be gone

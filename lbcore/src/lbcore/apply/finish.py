@@ -6,7 +6,7 @@ import contextlib
 import os
 import stat
 
-from lbcore.apply.place import make
+from lbcore.apply.place import add_name, make
 from lbcore.apply.work import BATCH_STEPS, MISSING, Work
 from lbcore.attributes import Wish, set_attributes
 from lbcore.catalog.objects import ROOT, Row
@@ -26,7 +26,7 @@ def finish_objects(work: Work) -> None:
         for step in settled:
             paths = work.paths.of(step.obj)
             if paths:
-                _set(work, step, paths[0], work.wish(step))
+                _set(work, step, paths, work.wish(step))
         work.checkpoint(lambda settled=settled: _mark(work, settled))  # type: ignore[misc]
         work.progress.advance(len(steps))
         work.pause_point()
@@ -60,7 +60,7 @@ def finish_directories(work: Work) -> None:
                 steps.append(step)
             paths = work.paths.of(obj)
             wish = work.wish(thing)
-            _set(work, thing, paths[0] if paths else b"", wish)
+            _set(work, thing, paths or [b""], wish)
         work.checkpoint(lambda steps=steps, listed=listed: _mark_directories(work, steps, listed))  # type: ignore[misc]
         work.progress.advance(len(steps))
     with catalog.database.transaction():
@@ -77,25 +77,54 @@ def _mark_directories(work: Work, steps: list[Step], listed: list[tuple[int, int
             work.catalog.plan.add_directory(path.count(b"/") + 1 if path else 0, obj)
 
 
-def _set(work: Work, thing: Step | Row, path: bytes, wish: Wish) -> None:
+def _set(work: Work, thing: Step | Row, paths: list[bytes], wish: Wish) -> None:
+    """Give an object its attributes, and names back that somebody took out of the mirror, or gave to something else."""
+    first, *others = paths
     for again in (False, True):
-        with contextlib.suppress(FileNotFoundError), work.target.handle(path) as fd:
-            if stat.S_IFMT(os.fstat(fd).st_mode) == stat.S_IFMT(wish.mode):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError), work.target.handle(first) as fd:
+            if _is_it(fd, thing):
                 work.note_refused(set_attributes(fd, wish, privileged=work.target.privileged))
-                return
-        if again or not _make_again(work, thing, path):
+                break
+        if again or not _make_again(work, thing, paths):
             return
+    for path in others:
+        if add_name(work, first, path):
+            work.note_refused([MISSING])
+            _written_in(work, path)
 
 
-def _make_again(work: Work, thing: Step | Row, path: bytes) -> bool:
-    """Somebody took an object out of the mirror, or replaced it; False where that cannot be mended here."""
+def _is_it(fd: int, thing: Step | Row) -> bool:
+    there = os.fstat(fd)
+    if stat.S_IFMT(there.st_mode) != stat.S_IFMT(thing.mode) or there.st_rdev != thing.rdev:
+        return False
+    return not stat.S_ISLNK(thing.mode) or os.readlink("", dir_fd=fd) == os.fsdecode(thing.link_target or b"")
+
+
+def _make_again(work: Work, thing: Step | Row, paths: list[bytes]) -> bool:
+    """The first name is gone, or something else has it; False where that cannot be mended here."""
+    first, *others = paths
     if (stat.S_ISCHR(thing.mode) or stat.S_ISBLK(thing.mode)) and not work.target.privileged:
         work.note_refused(["device"])  # an ordinary user could not make it in the first place
         return False
-    if stat.S_ISREG(thing.mode):
+    if any(_held(work, thing, path) and add_name(work, path, first) for path in others):
+        work.note_refused([MISSING])
+    elif stat.S_ISREG(thing.mode):
         work.note_missing(thing.id)
         return False
-    work.note_refused([MISSING])
-    make(work, thing, path)
-    work.target.unlocked.add(path.rpartition(b"/")[0])  # that directory was written in
+    else:
+        work.note_refused([MISSING])
+        make(work, thing, first)
+    _written_in(work, first)
     return True
+
+
+def _held(work: Work, thing: Step | Row, path: bytes) -> bool:
+    """Whether another name of the object still is one."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError), work.target.handle(path) as fd:
+        return _is_it(fd, thing)
+    return False
+
+
+def _written_in(work: Work, path: bytes) -> None:
+    """The directory of ``path`` is to get its attributes again."""
+    work.target.unlocked.add(path.rpartition(b"/")[0])

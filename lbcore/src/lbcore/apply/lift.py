@@ -24,18 +24,21 @@ def _lift(work: Work, step: Step) -> None:
         work.target.lift(paths[0], work.target.stage_path(step.obj))
     else:
         if len(names) == len(work.catalog.names.of(step.obj)):
-            _lift_last(work, step, paths.pop(0))
+            _lift_last(work, step, paths)
+            return
         for path in paths:
             work.target.unlink(path, work.run)
 
 
-def _lift_last(work: Work, step: Step, path: bytes) -> None:
+def _lift_last(work: Work, step: Step, paths: list[bytes]) -> None:
     """The object loses all its names: it waits in the stage for the next."""
     place = work.target.stage_path(step.obj)
-    if work.target.lb_status(place) is None:
-        work.target.lift(path, place)
-    else:
-        work.target.unlink(path, work.run)  # an attempt that was cut short has lifted it
+    lifted = work.target.lb_status(place) is not None  # by an attempt that was cut short
+    for path in paths:
+        if lifted or not work.target.lift(path, place):
+            work.target.unlink(path, work.run)
+        else:
+            lifted = True
 
 
 def _remove(work: Work, step: Step, paths: list[bytes]) -> None:
@@ -43,7 +46,7 @@ def _remove(work: Work, step: Step, paths: list[bytes]) -> None:
         work.target.remove_directory(paths[0], work.run)
         return
     if stat.S_ISREG(step.mode) and step.data_run is not None and step.data_run < work.run:
-        work.versions.keep_removed(paths.pop(0), step.obj, step.data_run)
+        paths = work.versions.keep_removed(paths, step.obj, step.data_run)
     for path in paths:
         work.target.unlink(path, work.run)
 

@@ -48,10 +48,12 @@ def make(work: Work, thing: Step | Row, path: bytes) -> None:
         if _is_it(work, thing, path, there):
             return
         work.target.set_aside(path, work.run)
-    if stat.S_ISREG(thing.mode) and isinstance(thing, Step):
-        # It was to be moved and somebody took it out of the mirror: it is brought like a new file.
-        work.catalog.plan.set_what(thing.obj, thing.what | What.DATA, thing.old_depth, thing.depth)
-    parent, name = work.target.parent_made(path)
+    if isinstance(thing, Step) and not thing.what & What.NEW:
+        # It was to be moved, and somebody took it out of the mirror: a file is brought anew.
+        work.note_missing(thing.id)
+        if stat.S_ISREG(thing.mode):
+            work.catalog.plan.want_content(thing.obj)
+    parent, name = work.target.parent_made(path, work.run)
     if stat.S_ISDIR(thing.mode):
         os.mkdir(name, _MAKE_MODE, dir_fd=parent)
     elif stat.S_ISLNK(thing.mode):
@@ -77,17 +79,19 @@ def _is_it(work: Work, thing: Step | Row, path: bytes, there: os.stat_result) ->
     return there.st_rdev == thing.rdev
 
 
-def add_name(work: Work, held: bytes, path: bytes) -> None:
-    """Let ``path`` be another name of the object at ``held``, replacing in one step what has it."""
+def add_name(work: Work, held: bytes, path: bytes) -> bool:
+    """Let ``path`` be another name of the object at ``held``, replacing in one step what has it.
+
+    False where it is that already, or nothing is at ``held``.
+    """
     target = work.target
+    there = target.status(held)
+    if there is None:
+        return False  # what an ordinary user may not make has no names either
     old_parent, old_name = target.parent(held)
-    try:
-        there = os.stat(old_name, dir_fd=old_parent, follow_symlinks=False)
-    except FileNotFoundError:
-        return  # what an ordinary user may not make has no names either
     present = target.status(path)
     if present is not None and (present.st_ino, present.st_dev) == (there.st_ino, there.st_dev):
-        return
+        return False
     passing = b"stage/" + PASSING + b"%d" % there.st_ino
     passing_parent, passing_name = target.lb.parent(passing)
     with contextlib.suppress(FileNotFoundError):
@@ -100,7 +104,8 @@ def add_name(work: Work, held: bytes, path: bytes) -> None:
         raise
     if present is not None and stat.S_ISDIR(present.st_mode):
         target.set_aside(path, work.run)
-    target.replace(passing, path)
+    target.replace(passing, path, work.run)
+    return True
 
 
 def _mark(work: Work, steps: list[Step]) -> None:

@@ -12,7 +12,8 @@ from lbcore.apply.arriving import mark_placed, set_in_place
 from lbcore.apply.place import PASSING, add_name
 from lbcore.apply.waiting import new_files
 from lbcore.apply.work import Work
-from lbcore.catalog.steps import Step
+from lbcore.catalog.steps import State, Step
+from lbcore.copying import digest_of
 from lbcore.model import Attributes
 from lbcore.target import LB
 
@@ -47,26 +48,47 @@ def _undo(work: Work, wanted: Attributes, path: bytes) -> None:
 
 def place_delivered(work: Work) -> None:
     """Set in place what an attempt that was cut short has delivered."""
-    work.in_batches(
-        lambda: work.catalog.plan.delivered(_BATCH_FILES),
-        lambda step: _place_again(work, step),
-        lambda steps: mark_placed(work, [step.obj for step in steps]),
-    )
+    lost: set[int] = set()
+
+    def place(step: Step) -> None:
+        if not _place_again(work, step):
+            lost.add(step.obj)
+
+    def mark(steps: list[Step]) -> None:
+        mark_placed(work, [step.obj for step in steps if step.obj not in lost])
+        work.catalog.plan.set_batch(lost)
+        work.catalog.plan.mark_batch(State.FAILED)
+
+    work.in_batches(lambda: work.catalog.plan.delivered(_BATCH_FILES), place, mark)
     clear_arrivals(work)
 
 
-def _place_again(work: Work, step: Step) -> None:
+def _place_again(work: Work, step: Step) -> bool:
+    """False where somebody took the content out of the stage: the mirror still has what was there before."""
     names = work.catalog.names.of(step.obj)
     if work.target.lb_status(step.arrived or b"") is not None:
         set_in_place(work, step.obj, names, step.arrived or b"")
-        return
+        return True
     first, *others = [work.path(parent, name) for parent, name in names]
-    there = work.target.status(first)
-    # It is there already, with the attributes it got before it came there; or somebody took it away.
-    if there is None or there.st_size != step.size or abs(there.st_mtime_ns - step.mtime_ns) >= _COARSE_NS:
+    if not _holds(work, first, step):
         work.note_missing(step.id)
+        return False
     for path in others:
         add_name(work, first, path)
+    return True
+
+
+def _holds(work: Work, path: bytes, step: Step) -> bool:
+    """Whether a path of the mirror has the new content already."""
+    there = work.target.status(path)
+    if there is None or not stat.S_ISREG(there.st_mode) or there.st_size != step.size:
+        return False
+    with work.target.handle(path) as handle:
+        fd = os.open(b"/proc/self/fd/%d" % handle, os.O_RDONLY)
+    try:
+        return digest_of(fd) == step.digest
+    finally:
+        os.close(fd)
 
 
 def clear_arrivals(work: Work) -> None:

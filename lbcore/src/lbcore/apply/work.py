@@ -41,7 +41,7 @@ class Work:
     written: set[int] = field(default_factory=set)
     """Directories written in since the last mark."""
     refused: dict[str, int] = field(default_factory=dict)
-    """How often the target could not take an attribute of this name."""
+    """How often the target could not take an attribute of this name, since the last mark."""
 
     def __post_init__(self) -> None:
         self.paths = Paths(self.catalog.names)
@@ -85,11 +85,18 @@ class Work:
                 if obj is not None:
                     self.written.add(obj)
             self.catalog.plan.write_in(self.written)
+            self.count_refused()
         self.written.clear()
         self.target.unlocked.clear()
+        self.target.rebuilt.clear()
+
+    def count_refused(self) -> None:
+        """Within a transaction: what could not be set, or was missing, counts in the run from now on."""
         if self.target.rebuilt:
             self.note_refused({MISSING: len(self.target.rebuilt)})
-            self.target.rebuilt.clear()
+        if self.refused:
+            self.catalog.runs.add_counts(self.run, {f"not_held_{name}": count for name, count in self.refused.items()})
+            self.refused.clear()
 
     def path(self, parent: int, name: bytes) -> bytes:
         """The path of a name in the mirror; the directory is noted as written in."""

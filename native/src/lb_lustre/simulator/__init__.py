@@ -1,0 +1,11 @@
+"""A Lustre to try things out on, without one: several metadata servers, FIDs, changelogs; real programs run on it.
+
+It follows what a real Lustre 2.17 was seen to do (the reference; recordings). What it does differently, on purpose:
+
+- One process plays all servers and the client; nothing is lost but what a test asks to be lost.
+- All that is mounted lies below one FUSE mount: ``fs/NAME`` is the client's mount, ``dev/changelog-NAME-MDTxxxx``
+  stand in for the character devices. They have no ``ioctl`` and no ``poll``; reading, seeking and clearing are as in
+  the kernel.
+- FIDs come from ``trusted.lma``, not from ``name_to_handle_at(2)``, which FUSE answers itself.
+- Layouts are opaque bytes: content lies in ordinary files.
+"""

@@ -1,0 +1,124 @@
+"""What an administrator does to a simulated Lustre, and what may happen to it: one JSON request a line, on a socket."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from lb_lustre import fid
+from lb_lustre.record import Type
+from lb_lustre.simulator.changelog import Changelog
+from lb_lustre.simulator.filesystem import Filesystem
+from lb_lustre.simulator.mount import Mount
+
+
+class Control:
+    """Carries out requests, between two operations of the mount."""
+
+    def __init__(self, mount: Mount, filesystems: dict[str, Filesystem], live: str, contents: bytes) -> None:
+        self._mount = mount
+        self._filesystems = filesystems
+        self._live = live
+        self._contents = contents
+        self._requests: dict[str, Callable[..., Any]] = {
+            name: getattr(self, name)
+            for name in ("register", "deregister", "users", "snapshot", "destroy", "migrate", "damage", "fid_of")
+        }
+
+    def serve(self, path: str) -> None:
+        """Answer on a socket at ``path``, in a thread of its own, as long as the process lives."""
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(path)
+        listener.listen()
+        threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
+
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
+            connection, _ = listener.accept()
+            threading.Thread(target=self._converse, args=(connection,), daemon=True).start()
+
+    def _converse(self, connection: socket.socket) -> None:
+        with connection, connection.makefile("rw") as file:
+            for line in file:
+                file.write(json.dumps(self._answer(json.loads(line))) + "\n")
+                file.flush()
+
+    def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        try:
+            with self._mount.lock:
+                return {"result": self._requests[request.pop("request")](**request)}
+        except OSError as error:
+            return {"errno": error.errno, "error": error.strerror}
+
+    # -- requests -----------------------------------------------------------------------------------------------
+
+    def _changelog(self, mdt: int) -> Changelog:
+        return self._filesystems[self._live].changelogs[mdt]
+
+    def register(self, mdt: int, name: str | None = None, mask: list[str] | None = None) -> str:
+        """``lctl changelog_register``."""
+        return self._changelog(mdt).register(name, None if mask is None else [Type[word] for word in mask])
+
+    def deregister(self, mdt: int, user: str) -> None:
+        """``lctl changelog_deregister``; also what a server does to a user who is idle for too long."""
+        self._changelog(mdt).deregister(user)
+
+    def users(self, mdt: int) -> dict[str, Any]:
+        """``lctl get_param mdd.*.changelog_users``."""
+        changelog = self._changelog(mdt)
+        return {
+            "current_index": changelog.index,
+            "users": {
+                user.name: {"cleared": user.cleared, "mask": sorted(kind.name for kind in user.mask)}
+                for user in changelog.users.values()
+            },
+        }
+
+    def snapshot(self) -> str:
+        """``lctl snapshot_create`` and ``snapshot_mount``; the name under which clients mount it."""
+        name = secrets.token_hex(4)
+        contents = os.path.join(self._contents, os.fsencode(name))
+        self._filesystems[name] = self._filesystems[self._live].snapshot(name, contents)
+        return name
+
+    def destroy(self, name: str) -> None:
+        """``lctl snapshot_destroy``."""
+        shutil.rmtree(self._filesystems.pop(name).contents)
+
+    def migrate(self, path: str, mdt: int) -> str:
+        """``lfs migrate -m``; the new FID."""
+        return fid.text(self._filesystems[self._live].migrate(os.fsencode(path), mdt).fid)
+
+    def fid_of(self, path: str) -> str:
+        """``lfs path2fid``."""
+        return fid.text(self._filesystems[self._live].find(os.fsencode(path)).fid)
+
+    def damage(self, mdt: int, what: str, **how: int) -> None:
+        """What may happen to a changelog: ``lose`` records, ``roll_back`` after a crash, ``reset``."""
+        changelog = self._changelog(mdt)
+        happenings: dict[str, Callable[..., None]] = {
+            "lose": changelog.lose, "roll_back": changelog.roll_back, "reset": changelog.reset
+        }  # fmt: skip
+        happenings[what](**how)
+
+
+def ask(path: str, request: str, **arguments: Any) -> Any:
+    """Make one request of the simulator whose socket is at ``path``.
+
+    :raises OSError: as the simulated command fails.
+    """
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(path)
+        with connection.makefile("rw") as file:
+            file.write(json.dumps({"request": request, **arguments}) + "\n")
+            file.flush()
+            answer = json.loads(file.readline())
+    if "errno" in answer:
+        raise OSError(answer["errno"], answer["error"])
+    return answer["result"]

@@ -1,0 +1,355 @@
+"""The objects of a simulated Lustre, their names, and what each operation records."""
+
+from __future__ import annotations
+
+import copy
+import errno
+import os
+import shutil
+import stat
+import struct
+import time
+from dataclasses import dataclass, field
+
+from lb_lustre import fid
+from lb_lustre.record import Record, Type
+from lb_lustre.simulator.changelog import Changelog
+from lbcore.model import ObjectId
+
+_WRITING = os.O_WRONLY | os.O_RDWR | os.O_APPEND | os.O_TRUNC
+_FIRST_SEQUENCE = 0x200000400
+_SEQUENCES_APART = 0x40000000
+_LINK_EA = struct.Struct("<IIQII")  # magic, number, size, time of an overflow, padding (lustre_idl.h)
+_LINK_EA_MAGIC = 0x11EAF1DF
+_LINK_EA_MAX_BYTES = 4096
+_ACCESS_ACL = "system.posix_acl_access"
+
+
+def fail(code: int) -> OSError:
+    """An error as a system call gives it."""
+    return OSError(code, os.strerror(code))
+
+
+@dataclass(slots=True)
+class Object:
+    """A file, directory, link or other thing, under its FID."""
+
+    fid: ObjectId
+    mdt: int
+    mode: int
+    uid: int = 0
+    gid: int = 0
+    rdev: int = 0
+    times: list[int] = field(default_factory=lambda: [int(time.time())] * 3)
+    """atime, mtime, ctime, in whole seconds, as Lustre keeps them."""
+    link_target: bytes = b""
+    links: dict[tuple[ObjectId, bytes], None] = field(default_factory=dict)
+    """All its names, oldest first."""
+    entries: dict[bytes, ObjectId] = field(default_factory=dict)
+    xattrs: dict[str, bytes] = field(default_factory=dict)
+    recorded_at: int = -1
+    """See ``Changelog.add``."""
+
+    @property
+    def is_directory(self) -> bool:
+        """Whether it has entries."""
+        return stat.S_ISDIR(self.mode)
+
+    def touch(self, *, content: bool) -> None:
+        """Something of it changed."""
+        now = int(time.time())
+        self.times[2] = now
+        if content:
+            self.times[1] = now
+
+
+class Filesystem:
+    """A filesystem of several metadata servers. Paths are bytes, relative to its root. Not for two threads at once."""
+
+    def __init__(self, name: str, contents: bytes, mdts: int = 2) -> None:
+        """
+        :param contents: a folder for the content of files.
+        """
+        self.name = name
+        self.contents = contents
+        self.changelogs = [Changelog(number) for number in range(mdts)]
+        self.objects: dict[ObjectId, Object] = {
+            fid.ROOT: Object(fid=fid.ROOT, mdt=0, mode=stat.S_IFDIR | 0o755, links={(fid.ROOT, b""): None})
+        }
+        self.frozen = False
+        """Whether this is a snapshot."""
+        self._numbers = [0] * mdts
+        os.makedirs(contents, exist_ok=True)
+
+    def snapshot(self, name: str, contents: bytes) -> Filesystem:
+        """The filesystem as it is now, which never changes; its changelogs end at the same moment."""
+        frozen = copy.deepcopy(self)
+        frozen.name, frozen.contents, frozen.frozen = name, contents, True
+        os.makedirs(contents)
+        for one in self.objects.values():
+            if stat.S_ISREG(one.mode):
+                shutil.copyfile(self.content_path(one.fid), frozen.content_path(one.fid))
+        return frozen
+
+    # -- finding ------------------------------------------------------------------------------------------------
+
+    def find(self, path: bytes) -> Object:
+        """The object at a path; ``.lustre/fid/FID`` is any object.
+
+        :raises OSError: ENOENT, ENOTDIR.
+        """
+        parts = [part for part in path.split(b"/") if part]
+        one = self.objects[fid.ROOT]
+        if parts[:2] == [b".lustre", b"fid"] and len(parts) > 2:
+            try:
+                one = self.objects[fid.parse(os.fsdecode(parts[2]))]
+            except (ValueError, KeyError):
+                raise fail(errno.ENOENT) from None
+            parts = parts[3:]
+        for part in parts:
+            if not one.is_directory:
+                raise fail(errno.ENOTDIR)
+            if part not in one.entries:
+                raise fail(errno.ENOENT)
+            one = self.objects[one.entries[part]]
+        return one
+
+    def _place(self, path: bytes) -> tuple[Object, bytes]:
+        head, _, name = path.rstrip(b"/").rpartition(b"/")
+        if len(name) > 255:
+            raise fail(errno.ENAMETOOLONG)
+        parent = self.find(head)
+        if not parent.is_directory:
+            raise fail(errno.ENOTDIR)
+        return parent, name
+
+    def content_path(self, object_id: ObjectId) -> bytes:
+        """Where the content of a file is."""
+        return os.path.join(self.contents, object_id.hex().encode())
+
+    def link_count(self, one: Object) -> int:
+        """``st_nlink``."""
+        if one.is_directory:
+            return 2 + sum(self.objects[child].is_directory for child in one.entries.values())
+        return len(one.links)
+
+    # -- recording ----------------------------------------------------------------------------------------------
+
+    def _record(self, mdt: int, kind: Type, one: Object | None, **fields: object) -> None:
+        record = Record(
+            index=0, type=kind, time_ns=time.time_ns(), target=one.fid if one else bytes(16),
+            jobid=b"simulated.0", owner=(0, 0), nid=bytes(24), **fields,  # type: ignore[arg-type]
+        )  # fmt: skip
+        recorded_at = self.changelogs[mdt].add(record, one.recorded_at if one else -1)
+        if one is not None:
+            one.recorded_at = recorded_at
+
+    def _changed(self, one: Object, kind: Type, **fields: object) -> None:
+        self._record(one.mdt, kind, one, **fields)
+
+    # -- names --------------------------------------------------------------------------------------------------
+
+    def make(self, path: bytes, mode: int, *, uid: int = 0, gid: int = 0, rdev: int = 0, target: bytes = b"") -> Object:
+        """A new object of the kind that ``mode`` says."""
+        parent, name = self._place(path)
+        if name in parent.entries:
+            raise fail(errno.EEXIST)
+        kind, mdt = Type.MKNOD, parent.mdt
+        if stat.S_ISDIR(mode):
+            kind = Type.MKDIR
+            mdt = (parent.mdt + len(parent.entries)) % len(self.changelogs)  # item 13: it may land anywhere
+        elif stat.S_ISREG(mode):
+            kind = Type.CREAT
+        elif stat.S_ISLNK(mode):
+            kind = Type.SLINK
+        self._numbers[mdt] += 1
+        number = fid.pack(_FIRST_SEQUENCE + mdt * _SEQUENCES_APART, self._numbers[mdt], 0)
+        one = Object(fid=number, mdt=mdt, mode=mode, uid=uid, gid=gid, rdev=rdev, link_target=target)
+        self.objects[number] = one
+        if stat.S_ISREG(mode):
+            with open(self.content_path(number), "xb"):
+                pass
+        self._enter(parent, name, one)
+        self._record(mdt, kind, one, parent=parent.fid, name=name)
+        return one
+
+    def _enter(self, parent: Object, name: bytes, one: Object) -> None:
+        parent.entries[name] = one.fid
+        one.links[parent.fid, name] = None
+        parent.touch(content=True)
+        one.touch(content=False)
+
+    def _leave(self, parent: Object, name: bytes, one: Object) -> bool:
+        """Take a name away; True when it was the last."""
+        del parent.entries[name]
+        del one.links[parent.fid, name]
+        parent.touch(content=True)
+        one.touch(content=False)
+        if one.links:
+            return False
+        del self.objects[one.fid]
+        if stat.S_ISREG(one.mode):
+            os.unlink(self.content_path(one.fid))
+        return True
+
+    def link(self, old: bytes, new: bytes) -> None:
+        """A further name."""
+        one = self.find(old)
+        parent, name = self._place(new)
+        if name in parent.entries:
+            raise fail(errno.EEXIST)
+        if one.is_directory:
+            raise fail(errno.EPERM)
+        self._enter(parent, name, one)
+        self._record(parent.mdt, Type.HLINK, one, parent=parent.fid, name=name)
+
+    def unlink(self, path: bytes) -> None:
+        """Take a name away."""
+        parent, name = self._place(path)
+        one = self.find(path)
+        if one.is_directory:
+            raise fail(errno.EISDIR)
+        last = self._leave(parent, name, one)
+        self._record(one.mdt, Type.UNLNK, one, parent=parent.fid, name=name, type_flags=int(last))
+
+    def rmdir(self, path: bytes) -> None:
+        """Remove an empty directory."""
+        parent, name = self._place(path)
+        one = self.find(path)
+        if not one.is_directory:
+            raise fail(errno.ENOTDIR)
+        if one.entries:
+            raise fail(errno.ENOTEMPTY)
+        self._leave(parent, name, one)
+        self._record(one.mdt, Type.RMDIR, one, parent=parent.fid, name=name, type_flags=1)
+
+    def rename(self, old: bytes, new: bytes) -> None:
+        """Move a name, over what is at the new one."""
+        old_parent, old_name = self._place(old)
+        one = self.find(old)
+        parent, name = self._place(new)
+        victim = self.objects[parent.entries[name]] if name in parent.entries else None
+        if victim is one:
+            return  # two names of one object: nothing happens, and nothing is recorded
+        above: Object = parent
+        while one.is_directory and above.fid != fid.ROOT:
+            if above is one:
+                raise fail(errno.EINVAL)
+            above = self.objects[next(iter(above.links))[0]]
+        last = False
+        if victim is not None:
+            if victim.is_directory != one.is_directory:
+                raise fail(errno.EISDIR if victim.is_directory else errno.ENOTDIR)
+            if victim.entries:
+                raise fail(errno.ENOTEMPTY)
+            last = self._leave(parent, name, victim)
+        del old_parent.entries[old_name]
+        del one.links[old_parent.fid, old_name]
+        old_parent.touch(content=True)
+        self._enter(parent, name, one)
+        self._record(
+            victim.mdt if victim else parent.mdt, Type.RENME, victim, parent=parent.fid, name=name, source=one.fid,
+            source_parent=old_parent.fid, source_name=old_name, type_flags=int(last), version=False,
+        )  # fmt: skip
+
+    def migrate(self, path: bytes, mdt: int) -> Object:
+        """Move an object to another server: it gets a new FID, and one record (section 9, item 12)."""
+        parent, name = self._place(path)
+        one = self.find(path)
+        old = one.fid
+        self._numbers[mdt] += 1
+        new = fid.pack(_FIRST_SEQUENCE + mdt * _SEQUENCES_APART, self._numbers[mdt], 0)
+        if stat.S_ISREG(one.mode):
+            os.rename(self.content_path(old), self.content_path(new))
+        one.fid, one.mdt = new, mdt
+        del self.objects[old]
+        self.objects[new] = one
+        for above, link in one.links:
+            self.objects[above].entries[link] = new
+        for child in one.entries.values():
+            names = self.objects[child].links
+            self.objects[child].links = {(new if above == old else above, link): None for above, link in names}
+        one.touch(content=False)
+        self._record(
+            mdt, Type.MIGRT, one, parent=parent.fid, name=name, source=old, source_parent=parent.fid, source_name=name,
+            version=False,
+        )  # fmt: skip
+        return one
+
+    # -- attributes ---------------------------------------------------------------------------------------------
+
+    def set_mode(self, one: Object, mode: int) -> None:
+        """chmod(2)."""
+        one.mode = stat.S_IFMT(one.mode) | mode & 0o7777
+        one.touch(content=False)
+        self._changed(one, Type.SATTR, type_flags=0x14)
+
+    def set_owner(self, one: Object, uid: int, gid: int) -> None:
+        """chown(2); -1 stays as it is."""
+        one.uid = one.uid if uid < 0 or uid == 0xFFFFFFFF else uid
+        one.gid = one.gid if gid < 0 or gid == 0xFFFFFFFF else gid
+        one.touch(content=False)
+        self._changed(one, Type.SATTR, type_flags=0x64)
+
+    def set_times(self, one: Object, atime: int, mtime: int) -> None:
+        """utimensat(2)."""
+        one.times = [atime, mtime, int(time.time())]
+        self._changed(one, Type.MTIME, type_flags=0x7, parent=next(iter(one.links))[0])
+
+    def set_xattr(self, one: Object, name: str, value: bytes | None) -> None:
+        """Set an extended attribute, or remove it (None).
+
+        :raises OSError: ENODATA when there is none to remove.
+        """
+        if value is None:
+            if name not in one.xattrs:
+                raise fail(errno.ENODATA)
+            del one.xattrs[name]
+        else:
+            one.xattrs[name] = value
+        one.touch(content=False)
+        if name == _ACCESS_ACL:
+            self._changed(one, Type.CTIME, type_flags=0x4)  # section 9, item 16
+        else:
+            self._changed(one, Type.XATTR, xattr=os.fsencode(name))
+
+    def xattrs(self, one: Object) -> dict[str, bytes]:
+        """All extended attributes, those included that the servers keep for themselves."""
+        found = dict(one.xattrs)
+        found["trusted.lma"] = bytes(8) + struct.pack("<QII", *fid.unpack(one.fid))
+        links = self._link_ea(one)
+        if links:
+            found["trusted.link"] = links
+        return found
+
+    def _link_ea(self, one: Object) -> bytes:
+        """All names of an object, as far as they fit (``struct link_ea_header``, ``link_ea_entry``)."""
+        body, count = b"", 0
+        for parent, name in one.links:
+            entry = struct.pack(">H", 18 + len(name)) + parent + name
+            if _LINK_EA.size + len(body) + len(entry) <= _LINK_EA_MAX_BYTES:
+                body += entry
+                count += 1
+        overflow = int(count < len(one.links))
+        return _LINK_EA.pack(_LINK_EA_MAGIC, count, _LINK_EA.size + len(body), overflow, 0) + body
+
+    # -- content ------------------------------------------------------------------------------------------------
+
+    def opened(self, one: Object, flags: int) -> None:
+        """Somebody opened a file."""
+        writing = flags & os.O_ACCMODE != os.O_RDONLY
+        self._changed(one, Type.OPEN, type_flags=2 if writing else 1, open_flags=2 if writing else 1)
+
+    def closed(self, one: Object, flags: int) -> None:
+        """Somebody closed a file; only what may have been written is recorded."""
+        if flags & _WRITING and one.fid in self.objects:
+            self._changed(one, Type.CLOSE, type_flags=0x42)
+
+    def written(self, one: Object) -> None:
+        """Content changed; nothing is recorded before the file is closed."""
+        one.touch(content=True)
+
+    def truncated(self, one: Object) -> None:
+        """truncate(2)."""
+        one.touch(content=True)
+        self._changed(one, Type.TRUNC, type_flags=0xE)

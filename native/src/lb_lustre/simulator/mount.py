@@ -1,0 +1,310 @@
+"""The FUSE mount of a simulated Lustre: ``fs/NAME`` for a filesystem, ``dev/changelog-NAME-MDTxxxx`` for each MDT."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import mfusepy
+
+from lb_lustre import fid
+from lb_lustre.simulator.changelog import Changelog
+from lb_lustre.simulator.filesystem import Filesystem, Object, fail
+
+_Result = TypeVar("_Result")
+_SECOND = 10**9
+
+
+@dataclass(slots=True)
+class _Open:
+    """An open file: content, or a changelog."""
+
+    flags: int
+    filesystem: Filesystem
+    one: Object | None = None
+    fd: int = -1
+    changelog: Changelog | None = None
+    at: int = 0
+    """Where the kernel believes to be in a changelog's stand-in."""
+    index: int = 1
+    """Where its reader is: the next record."""
+
+
+class Mount(mfusepy.Operations):  # type: ignore[misc]
+    """The operations; one at a time, so that what is simulated needs no locks."""
+
+    use_ns = True
+
+    def __init__(self, filesystems: dict[str, Filesystem]) -> None:
+        """
+        :param filesystems: by name, the one that lives and its snapshots; may change while it is mounted.
+        """
+        self.lock = threading.RLock()
+        self._filesystems = filesystems
+        self._open: dict[int, _Open] = {}
+        self._handles = 0
+
+    def __call__(self, op: str, path: str, *arguments: Any) -> Any:
+        """Every operation comes through here."""
+        method = getattr(self, op, None)
+        if method is None:
+            raise mfusepy.FuseOSError(errno.ENOSYS)
+        with self.lock:
+            return method(path, *arguments)
+
+    # -- where ------------------------------------------------------------------------------------------------
+
+    def _split(self, path: str) -> tuple[str, str, bytes]:
+        """``fs``, name and the rest; ``dev``, name and nothing."""
+        where, _, rest = path.lstrip("/").partition("/")
+        name, _, below = rest.partition("/")
+        return where, name, os.fsencode(below)
+
+    def _filesystem(self, path: str) -> tuple[Filesystem, bytes]:
+        where, name, below = self._split(path)
+        if where != "fs" or name not in self._filesystems:
+            raise fail(errno.ENOENT)
+        return self._filesystems[name], below
+
+    def _find(self, path: str) -> tuple[Filesystem, Object]:
+        filesystem, below = self._filesystem(path)
+        return filesystem, filesystem.find(below)
+
+    def _changelog(self, path: str) -> Changelog | None:
+        where, name, _ = self._split(path)
+        return self._devices().get(name) if where == "dev" else None
+
+    def _devices(self) -> dict[str, Changelog]:
+        return {
+            f"changelog-{name}-MDT{changelog.mdt:04x}": changelog
+            for name, filesystem in self._filesystems.items()
+            for changelog in filesystem.changelogs
+        }
+
+    def _writable(self, path: str) -> tuple[Filesystem, bytes]:
+        filesystem, below = self._filesystem(path)
+        if filesystem.frozen:
+            raise fail(errno.EROFS)
+        return filesystem, below
+
+    # -- looking ----------------------------------------------------------------------------------------------
+
+    def getattr(self, path: str, fh: int | None = None) -> dict[str, Any]:
+        where, name, below = self._split(path)
+        if self._changelog(path) is not None:
+            return {"st_mode": stat.S_IFREG | 0o600, "st_nlink": 1, "st_size": 0}
+        folder = not where or (where in ("fs", "dev") and not name)
+        if folder or below in (b".lustre", b".lustre/fid"):
+            return {"st_mode": stat.S_IFDIR | 0o755, "st_nlink": 2}
+        filesystem, one = self._find(path)
+        size = 4096 if one.is_directory else len(one.link_target)
+        blocks = 8
+        if stat.S_ISREG(one.mode):
+            there = os.stat(filesystem.content_path(one.fid))
+            size, blocks = there.st_size, there.st_blocks
+        atime, mtime, ctime = (moment * _SECOND for moment in one.times)
+        sequence, number, _ = fid.unpack(one.fid)
+        return {
+            "st_mode": one.mode, "st_nlink": filesystem.link_count(one), "st_uid": one.uid, "st_gid": one.gid,
+            "st_size": size, "st_blocks": blocks, "st_rdev": one.rdev, "st_ino": (sequence << 24) + number,
+            "st_atime": atime, "st_mtime": mtime, "st_ctime": ctime,
+        }  # fmt: skip
+
+    def readdir(self, path: str, fh: int) -> Iterable[str]:
+        where, name, _ = self._split(path)
+        names: Iterable[str]
+        if not where:
+            names = ["fs", "dev"]
+        elif not name:
+            names = list(self._filesystems) if where == "fs" else list(self._devices())
+        else:
+            names = map(os.fsdecode, list(self._find(path)[1].entries))  # .lustre is not listed
+        return [".", "..", *names]
+
+    def readlink(self, path: str) -> str:
+        return os.fsdecode(self._find(path)[1].link_target)
+
+    def getxattr(self, path: str, name: str, position: int = 0) -> bytes:
+        if self._split(path)[0] != "fs":
+            raise fail(errno.ENODATA)
+        filesystem, one = self._find(path)
+        value = filesystem.xattrs(one).get(name)
+        if value is None:
+            raise fail(errno.ENODATA)
+        return value
+
+    def listxattr(self, path: str) -> list[str]:
+        if self._split(path)[0] != "fs":
+            return []
+        filesystem, one = self._find(path)
+        return list(filesystem.xattrs(one))
+
+    def statfs(self, path: str) -> dict[str, int]:
+        return {"f_bsize": 4096, "f_frsize": 4096, "f_blocks": 1 << 30, "f_bfree": 1 << 29, "f_bavail": 1 << 29,
+                "f_namemax": 255}  # fmt: skip
+
+    # -- names ------------------------------------------------------------------------------------------------
+
+    def _make(self, path: str, mode: int, **more: Any) -> Object:
+        filesystem, below = self._writable(path)
+        uid, gid, _ = mfusepy.fuse_get_context()
+        return filesystem.make(below, mode, uid=uid, gid=gid, **more)
+
+    def mkdir(self, path: str, mode: int) -> int:
+        self._make(path, stat.S_IFDIR | mode & 0o7777)
+        return 0
+
+    def mknod(self, path: str, mode: int, dev: int) -> int:
+        self._make(path, mode if stat.S_IFMT(mode) else mode | stat.S_IFREG, rdev=dev)
+        return 0
+
+    def symlink(self, target: str, source: str) -> int:
+        self._make(target, stat.S_IFLNK | 0o777, target=os.fsencode(source))
+        return 0
+
+    def link(self, target: str, source: str) -> int:
+        filesystem, below = self._writable(target)
+        filesystem.link(self._filesystem(source)[1], below)
+        return 0
+
+    def unlink(self, path: str) -> int:
+        filesystem, below = self._writable(path)
+        filesystem.unlink(below)
+        return 0
+
+    def rmdir(self, path: str) -> int:
+        filesystem, below = self._writable(path)
+        filesystem.rmdir(below)
+        return 0
+
+    def rename(self, old: str, new: str) -> int:
+        filesystem, below = self._writable(new)
+        filesystem.rename(self._filesystem(old)[1], below)
+        return 0
+
+    # -- attributes -------------------------------------------------------------------------------------------
+
+    def _change(self, path: str, change: Callable[[Filesystem, Object], _Result]) -> _Result:
+        filesystem, below = self._writable(path)
+        return change(filesystem, filesystem.find(below))
+
+    def chmod(self, path: str, mode: int) -> int:
+        self._change(path, lambda filesystem, one: filesystem.set_mode(one, mode))
+        return 0
+
+    def chown(self, path: str, uid: int, gid: int) -> int:
+        self._change(path, lambda filesystem, one: filesystem.set_owner(one, uid, gid))
+        return 0
+
+    def utimens(self, path: str, times: tuple[int, int] | None = None) -> int:
+        atime, mtime = (moment // _SECOND for moment in times) if times else (0, 0)
+        self._change(path, lambda filesystem, one: filesystem.set_times(one, atime, mtime))
+        return 0
+
+    def setxattr(self, path: str, name: str, value: bytes, options: int, position: int = 0) -> int:
+        self._change(path, lambda filesystem, one: filesystem.set_xattr(one, name, bytes(value)))
+        return 0
+
+    def removexattr(self, path: str, name: str) -> int:
+        self._change(path, lambda filesystem, one: filesystem.set_xattr(one, name, None))
+        return 0
+
+    # -- content ----------------------------------------------------------------------------------------------
+
+    def _handle(self, opened: _Open) -> int:
+        self._handles += 1
+        self._open[self._handles] = opened
+        return self._handles
+
+    def create(self, path: str, mode: int, fi: Any = None) -> int:
+        one = self._make(path, stat.S_IFREG | mode & 0o7777)
+        return self._open_content(path, one, os.O_RDWR | os.O_CREAT)
+
+    def open(self, path: str, flags: int) -> int:
+        changelog = self._changelog(path)
+        if changelog is not None:
+            return self._handle(_Open(flags=flags, filesystem=self._owner(path), changelog=changelog))
+        filesystem, one = self._find(path)
+        if filesystem.frozen and flags & os.O_ACCMODE != os.O_RDONLY:
+            raise fail(errno.EROFS)
+        return self._open_content(path, one, flags)
+
+    def _open_content(self, path: str, one: Object, flags: int) -> int:
+        filesystem, _ = self._filesystem(path)
+        fd = os.open(filesystem.content_path(one.fid), flags & os.O_ACCMODE | flags & os.O_TRUNC)
+        if not filesystem.frozen:
+            filesystem.opened(one, flags)
+        return self._handle(_Open(flags=flags, filesystem=filesystem, one=one, fd=fd))
+
+    def read(self, path: str, size: int, offset: int, fh: int) -> bytes:
+        opened = self._open[fh]
+        if opened.changelog is None:
+            return os.pread(opened.fd, size, offset)
+        if offset != opened.at:
+            opened.index = max(offset, 1)  # lseek(2) on a changelog goes to a record (section 2)
+        data, opened.index = opened.changelog.read(opened.index, size)
+        opened.at = offset + len(data)
+        return data
+
+    def write(self, path: str, data: bytes, offset: int, fh: int) -> int:
+        opened = self._open[fh]
+        if opened.changelog is not None:
+            return self._command(opened.filesystem, opened.changelog, data)
+        assert opened.one is not None
+        done = os.pwrite(opened.fd, data, offset)
+        opened.filesystem.written(opened.one)
+        return done
+
+    def _owner(self, path: str) -> Filesystem:
+        """Whose changelog it is."""
+        return self._filesystems[self._split(path)[1].removeprefix("changelog-").rpartition("-")[0]]
+
+    @staticmethod
+    def _command(filesystem: Filesystem, changelog: Changelog, data: bytes) -> int:
+        """``clear:clN:INDEX`` (section 2)."""
+        if filesystem.frozen:
+            raise fail(errno.EROFS)
+        word, _, rest = data.rstrip(b"\0\n").partition(b":")
+        user, _, index = rest.rpartition(b":")
+        if word != b"clear" or not index.isdigit() or len(data) > 64:
+            raise fail(errno.EINVAL)
+        changelog.clear(user.decode(), int(index))
+        return len(data)
+
+    def truncate(self, path: str, length: int, fh: int | None = None) -> int:
+        if self._changelog(path) is not None:
+            return 0
+
+        def cut(filesystem: Filesystem, one: Object) -> None:
+            os.truncate(filesystem.content_path(one.fid), length)
+            filesystem.truncated(one)
+
+        self._change(path, cut)
+        return 0
+
+    def flush(self, path: str, fh: int) -> int:
+        return 0
+
+    def fsync(self, path: str, datasync: int, fh: int) -> int:
+        return 0
+
+    def release(self, path: str, fh: int) -> int:
+        opened = self._open.pop(fh)
+        if opened.fd >= 0:
+            os.close(opened.fd)
+        if opened.one is not None and not opened.filesystem.frozen:
+            opened.filesystem.closed(opened.one, opened.flags)
+        return 0
+
+
+def serve(mount: Mount, folder: str) -> None:
+    """Mount, and answer until it is unmounted. Nothing is cached by the kernel: what changes is seen at once."""
+    mfusepy.FUSE(
+        mount, folder, foreground=True, nothreads=True, allow_other=True, default_permissions=True, use_ino=True,
+        direct_io=True, attr_timeout=0, entry_timeout=0, negative_timeout=0, hard_remove=True, fsname="lb-lustre",
+    )  # fmt: skip
