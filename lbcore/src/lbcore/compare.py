@@ -331,8 +331,8 @@ class Comparison:
             self._next += 1
             if stat.S_ISDIR(seen.attributes.mode):
                 self._new_directories.append((obj, seen.id))
-        self._put_observed(obj, row, seen, entry)
         present = set(self._catalog.names.of(obj))
+        self._put_observed(obj, row, seen, entry, same_names=present == wanted)
         if row is not None and self._scope.by_path and wanted != present and stat.S_ISDIR(row.mode):
             self._new_directories.append((obj, seen.id))  # what is below it has other paths now
         self._name_observed(obj, present, wanted)
@@ -366,18 +366,23 @@ class Comparison:
                 self._unexplained.add(step.id)
         plan.keep_name(parent, name, obj)
 
-    def _put_observed(self, obj: int, row: Row | None, seen: Observation, entry: Entry) -> None:
+    def _put_observed(self, obj: int, row: Row | None, seen: Observation, entry: Entry, *, same_names: bool) -> None:
         now = entry.attributes
         regular = stat.S_ISREG(now.mode)
+        extras = self._catalog.extras.number(seen.extras)
+        hinted = regular and bool(self._catalog.hints.flags(seen.id) & HintFlag.DATA)
         if row is None:
             what = What.NEW | (What.DATA if regular else What.ATTRIBUTES)
+        elif not _differs(row, entry) and (row.extras, row.link_target) == (extras, seen.link_target):
+            if not hinted and same_names:
+                return  # the feed mentioned it, and nothing is different
+            what = What.COMPARE if hinted else What.NAMES
         elif regular and (now.size != row.size or now.mtime_ns != row.mtime_ns):
             what = What.ATTRIBUTES | What.DATA
-        elif regular and (now.ctime_ns != row.ctime_ns or self._catalog.hints.flags(seen.id) & HintFlag.DATA):
+        elif regular and (now.ctime_ns != row.ctime_ns or hinted):
             what = What.ATTRIBUTES | What.COMPARE
         else:
             what = What.ATTRIBUTES
-        extras = self._catalog.extras.number(seen.extras)
         digest, data_run = (row.digest, row.data_run) if row else (None, None)
         size = 0 if stat.S_ISDIR(now.mode) else now.size
         self._catalog.plan.put((

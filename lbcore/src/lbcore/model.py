@@ -44,6 +44,12 @@ class HintFlag(enum.IntFlag):
     NAMES = 4
     OPEN = 8
     """Open for writing when the feed was cut: looked at again next time."""
+    CLOSED = 16
+    """Closed, and not opened again: takes an earlier OPEN away."""
+    PASSING = 32
+    """Made and removed before the feed was cut: of no interest unless the catalog knows it."""
+    LIST = 64
+    """A directory that lost a name of an object that the feed did not name: its entries are to be listed."""
     DAMAGED = 128
     """Not a word of a feed: the mirror does not hold what the catalog says. It is brought again."""
 

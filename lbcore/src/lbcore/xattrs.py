@@ -12,13 +12,19 @@ from collections.abc import Callable, Mapping
 PREFIX = "xattr:"
 """What the key of an extended attribute begins with among an object's extras."""
 
+_OF_SERVERS = frozenset(
+    "trusted." + name
+    for name in ("dmv", "fid", "hsm", "lfsck_namespace", "link", "lma", "lmv", "lov", "projid", "som", "version")
+)
+"""What the servers of Lustre keep with an object for themselves: wrong, or refused, anywhere else."""
+
 _UNSUPPORTED = (errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 def kept(name: str) -> bool:
     """Whether an attribute is backed up: not what the kernel derives, signs or labels for itself."""
     if name.startswith(("user.", "trusted.")):
-        return not name.startswith(("trusted.overlay.", "trusted.lov", "trusted.link", "trusted.lma"))
+        return not name.startswith("trusted.overlay.") and name not in _OF_SERVERS
     return name in ("security.capability", "system.posix_acl_access", "system.posix_acl_default")
 
 

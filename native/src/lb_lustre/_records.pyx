@@ -343,15 +343,18 @@ cdef class Stream:
     """(``cr_time``, FID of the target) of the record at the watched index, once it came."""
     cdef Fid last_target
     cdef uint64_t watch
+    cdef uint64_t known
     cdef uint64_t counts[TYPES]
 
-    def __init__(self, uint64_t expected=0, uint64_t watch=0):
+    def __init__(self, uint64_t expected=0, uint64_t watch=0, uint64_t known=0):
         """
         :param expected: index of the record that should come first; 0 when any may.
         :param watch: an index whose record is to be remembered.
+        :param known: up to this index records were taken before: they ask for a look, not for a comparison of content.
         """
         self.expected = expected
         self.watch = watch
+        self.known = known
         self.holes = []
 
     @property
@@ -484,6 +487,8 @@ cdef class Reduction:
                 self._renumber(&record)
             added = read_touches(&record, &self._waiting[self._waiting_count])
             for number in range(added):
+                if record.index <= stream.known:
+                    self._waiting[self._waiting_count + number].flags &= ~<uint32_t>F_DATA
                 self._announce(&self._waiting[self._waiting_count + number])
             self._waiting_count += added
             if self._waiting_count >= BATCH:

@@ -19,12 +19,17 @@ class Hints:
         self._database = database
 
     def add(self, hints: Iterable[Hint], collection: int, now_ns: int) -> None:
-        """Enter hints of collection number ``collection``."""
+        """Enter hints of collection number ``collection``; what passed by unknown to the catalog is left out."""
+        closed, opened = int(HintFlag.CLOSED), int(HintFlag.OPEN)
         self._database.execute_many(
             "INSERT INTO hint VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET "
-            "flags = flags | excluded.flags, time_ns = max(time_ns, excluded.time_ns), "
-            "collection = excluded.collection",
+            f"flags = CASE WHEN excluded.flags & {closed} THEN flags & ~{opened} ELSE flags END | excluded.flags, "
+            "time_ns = max(time_ns, excluded.time_ns), collection = excluded.collection",
             ((hint.id, int(hint.flags), hint.time_ns, collection, now_ns) for hint in hints),
+        )
+        self._database.execute(
+            "DELETE FROM hint WHERE collection = ? AND flags & ? AND id NOT IN (SELECT id FROM object)",
+            (collection, int(HintFlag.PASSING)),
         )
 
     def keep(self, object_id: ObjectId, flags: HintFlag, collection: int) -> None:

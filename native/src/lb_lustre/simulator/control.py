@@ -51,7 +51,7 @@ class Control:
 
     def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
         try:
-            with self._mount.lock:
+            with self._mount.mutex:
                 return {"result": self._requests[request.pop("request")](**request)}
         except OSError as error:
             return {"errno": error.errno, "error": error.strerror}
@@ -108,13 +108,13 @@ class Control:
         happenings[what](**how)
 
 
-def ask(path: str, request: str, **arguments: Any) -> Any:
-    """Make one request of the simulator whose socket is at ``path``.
+def ask(at: str, request: str, /, **arguments: Any) -> Any:
+    """Make one request of the simulator whose socket is at a path.
 
     :raises OSError: as the simulated command fails.
     """
     with socket.socket(socket.AF_UNIX) as connection:
-        connection.connect(path)
+        connection.connect(at)
         with connection.makefile("rw") as file:
             file.write(json.dumps({"request": request, **arguments}) + "\n")
             file.flush()

@@ -23,6 +23,7 @@ _LINK_EA = struct.Struct("<IIQII")  # magic, number, size, time of an overflow, 
 _LINK_EA_MAGIC = 0x11EAF1DF
 _LINK_EA_MAX_BYTES = 4096
 _ACCESS_ACL = "system.posix_acl_access"
+_MINIMAL_ACL_BYTES = 4 + 3 * 8
 
 
 def fail(code: int) -> OSError:
@@ -305,6 +306,8 @@ class Filesystem:
             if name not in one.xattrs:
                 raise fail(errno.ENODATA)
             del one.xattrs[name]
+        elif name == _ACCESS_ACL and len(value) == _MINIMAL_ACL_BYTES:
+            one.xattrs.pop(name, None)  # it says no more than the mode does (acl(5))
         else:
             one.xattrs[name] = value
         one.touch(content=False)
@@ -324,6 +327,8 @@ class Filesystem:
 
     def _link_ea(self, one: Object) -> bytes:
         """All names of an object, as far as they fit (``struct link_ea_header``, ``link_ea_entry``)."""
+        if one.fid == fid.ROOT:
+            return b""
         body, count = b"", 0
         for parent, name in one.links:
             entry = struct.pack(">H", 18 + len(name)) + parent + name

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import stat
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -15,6 +16,7 @@ import mfusepy
 from lb_lustre import fid
 from lb_lustre.simulator.changelog import Changelog
 from lb_lustre.simulator.filesystem import Filesystem, Object, fail
+from lbcore.model import ObjectId
 
 _Result = TypeVar("_Result")
 _SECOND = 10**9
@@ -36,7 +38,7 @@ class _Open:
 
 
 class Mount(mfusepy.Operations):  # type: ignore[misc]
-    """The operations; one at a time, so that what is simulated needs no locks."""
+    """The operations of FUSE."""
 
     use_ns = True
 
@@ -44,18 +46,10 @@ class Mount(mfusepy.Operations):  # type: ignore[misc]
         """
         :param filesystems: by name, the one that lives and its snapshots; may change while it is mounted.
         """
-        self.lock = threading.RLock()
+        self.mutex = threading.RLock()
         self._filesystems = filesystems
         self._open: dict[int, _Open] = {}
         self._handles = 0
-
-    def __call__(self, op: str, path: str, *arguments: Any) -> Any:
-        """Every operation comes through here."""
-        method = getattr(self, op, None)
-        if method is None:
-            raise mfusepy.FuseOSError(errno.ENOSYS)
-        with self.lock:
-            return method(path, *arguments)
 
     # -- where ------------------------------------------------------------------------------------------------
 
@@ -108,23 +102,22 @@ class Mount(mfusepy.Operations):  # type: ignore[misc]
             there = os.stat(filesystem.content_path(one.fid))
             size, blocks = there.st_size, there.st_blocks
         atime, mtime, ctime = (moment * _SECOND for moment in one.times)
-        sequence, number, _ = fid.unpack(one.fid)
         return {
             "st_mode": one.mode, "st_nlink": filesystem.link_count(one), "st_uid": one.uid, "st_gid": one.gid,
-            "st_size": size, "st_blocks": blocks, "st_rdev": one.rdev, "st_ino": (sequence << 24) + number,
+            "st_size": size, "st_blocks": blocks, "st_rdev": one.rdev, "st_ino": _number(one.fid),
             "st_atime": atime, "st_mtime": mtime, "st_ctime": ctime,
         }  # fmt: skip
 
-    def readdir(self, path: str, fh: int) -> Iterable[str]:
+    def readdir(self, path: str, fh: int) -> Iterable[tuple[str, dict[str, int], int]]:
         where, name, _ = self._split(path)
-        names: Iterable[str]
+        numbers: Mapping[str, int]
         if not where:
-            names = ["fs", "dev"]
+            numbers = dict.fromkeys(("fs", "dev"), 1)
         elif not name:
-            names = list(self._filesystems) if where == "fs" else list(self._devices())
-        else:
-            names = map(os.fsdecode, list(self._find(path)[1].entries))  # .lustre is not listed
-        return [".", "..", *names]
+            numbers = dict.fromkeys(self._filesystems if where == "fs" else self._devices(), 1)
+        else:  # .lustre is not listed
+            numbers = {os.fsdecode(entry): _number(child) for entry, child in self._find(path)[1].entries.items()}
+        return [(entry, {"st_ino": number}, 0) for entry, number in {".": 1, "..": 1, **numbers}.items()]
 
     def readlink(self, path: str) -> str:
         return os.fsdecode(self._find(path)[1].link_target)
@@ -300,6 +293,26 @@ class Mount(mfusepy.Operations):  # type: ignore[misc]
         if opened.one is not None and not opened.filesystem.frozen:
             opened.filesystem.closed(opened.one, opened.flags)
         return 0
+
+
+def _number(object_id: ObjectId) -> int:
+    """An inode number; Lustre makes one of the FID in a like way (cl_fid_build_ino)."""
+    sequence, number, _ = fid.unpack(object_id)
+    return (sequence << 24) + number
+
+
+def _exclusive(operation: Callable[..., _Result]) -> Callable[..., _Result]:
+    @functools.wraps(operation)
+    def alone(mount: Mount, *arguments: Any) -> _Result:
+        with mount.mutex:
+            return operation(mount, *arguments)
+
+    return alone
+
+
+# One operation, or one request of an administrator, at a time: what is simulated needs no locks of its own.
+for _name in [name for name, value in vars(Mount).items() if not name.startswith("_") and callable(value)]:
+    setattr(Mount, _name, _exclusive(getattr(Mount, _name)))
 
 
 def serve(mount: Mount, folder: str) -> None:

@@ -1,0 +1,88 @@
+"""A simulated Lustre for tests."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lb_lustre.simulator.control import ask
+from lbcore.testing import MakeJob
+from lbcore.testing.job import Job
+
+_MDTS = 2
+_STARTS_WITHIN_SECONDS = 20
+
+
+class Simulated:
+    """A mounted, simulated Lustre."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.root = folder / "mount" / "fs" / "simfs"
+        self.devices = folder / "mount" / "dev"
+        self._control = str(folder / "control")
+
+    def ask(self, request: str, **arguments: Any) -> Any:
+        """What an administrator does, or what happens to a server."""
+        return ask(self._control, request, **arguments)
+
+    def register(self, name: str = "lb-job") -> tuple[str, ...]:
+        """A user on each metadata server, as the detector's options want them."""
+        return tuple(f"MDT{mdt:04x}={self.ask('register', mdt=mdt, name=name)}" for mdt in range(_MDTS))
+
+    def cleared(self) -> list[int]:
+        """Up to which index our user has cleared, on each metadata server."""
+        return [next(iter(self.ask("users", mdt=mdt)["users"].values()))["cleared"] for mdt in range(_MDTS)]
+
+    def last(self) -> list[int]:
+        """The index of the last record on each metadata server."""
+        return [self.ask("users", mdt=mdt)["current_index"] for mdt in range(_MDTS)]
+
+
+@pytest.fixture
+def lustre(tmp_path: Path) -> Iterator[Simulated]:
+    if os.geteuid() != 0 or not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        pytest.skip("needs root and /dev/fuse: a simulated Lustre is mounted")
+    pytest.importorskip("mfusepy", reason="needs mfusepy: a simulated Lustre is mounted", exc_type=ImportError)
+    with _served(tmp_path / "lustre") as simulated:
+        yield simulated
+
+
+@contextlib.contextmanager
+def _served(folder: Path) -> Iterator[Simulated]:
+    folder.mkdir()
+    simulated = Simulated(folder)
+    with open(folder / "log", "wb") as log:
+        server = subprocess.Popen([sys.executable, "-m", "lb_lustre.simulator", str(folder)], stdout=log, stderr=log)
+    try:
+        until = time.monotonic() + _STARTS_WITHIN_SECONDS
+        while not simulated.root.is_dir():
+            assert server.poll() is None and time.monotonic() < until, (folder / "log").read_text()
+            time.sleep(0.02)  # it says by being there that it is mounted
+        yield simulated
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder / "mount")], check=False)
+        server.wait()
+
+
+@pytest.fixture
+def make_job(lustre: Simulated, lb_job: MakeJob) -> Callable[..., Job]:
+    """A job whose source is on the simulated Lustre, with the detector ``changelog``."""
+
+    def make(below: str = "", *, users: tuple[str, ...] | None = None, **settings: Any) -> Job:
+        registered = lustre.register() if users is None else users
+        options = {"filesystem": "simfs", "devices": str(lustre.devices), "users": list(registered)}
+        job = lb_job(**{"detector": "changelog", "racy_seconds": 0, "max_delete": "100%", **settings})
+        job.source = os.path.join(os.fsencode(lustre.root), os.fsencode(below)) if below else os.fsencode(lustre.root)
+        job.configure(**({"changelog": options} if settings.get("detector", "changelog") == "changelog" else {}))
+        return job
+
+    return make
