@@ -11,7 +11,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted(
-    document for pattern in ("*.md", "docs/**/*.md", "lbcore/*.md", "plugins/*/*.md") for document in ROOT.glob(pattern)
+    document
+    for pattern in ("*.md", "docs/**/*.md", "lbcore/*.md", "plugins/*/*.md", "native/*.md")
+    for document in ROOT.glob(pattern)
 )
 
 _FENCE = re.compile(r"^(```|~~~).*?^\1\s*$", re.MULTILINE | re.DOTALL)

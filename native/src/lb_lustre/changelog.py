@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import NamedTuple
 
 from lb_lustre import fid, link_ea
 from lb_lustre._records import Reduction, Stream
@@ -22,6 +23,7 @@ from lbcore import xattrs
 from lbcore.model import Attributes, Hint, HintFlag, ObjectId, Observation, Seen, Unreadable, View
 from lbcore.plugins.types import Collection, Known, Source
 from lbcore.scope import Scope
+from lbcore.source import look_at_root
 
 _SETTLED_NS = 30 * 10**9
 """Several commit intervals of a server (5 s each): what was read and is still the same after so long is committed."""
@@ -114,7 +116,7 @@ class Changelog:
 
     def observe(self, view: View, scope: Scope, known: Known, hints: Iterable[Hint]) -> Iterator[Seen]:
         """Look at each object by its FID; nothing is opened."""
-        looking = _Looking(view, scope)
+        looking = Looking(view, scope)
         waiting = iter(hints)
         with ThreadPoolExecutor(self._options.threads, thread_name_prefix="lb-look") as pool:
             while together := list(islice(waiting, _LOOKED_AT_TOGETHER * self._options.threads * _AHEAD)):
@@ -122,80 +124,108 @@ class Changelog:
                 yield from pool.map(looking.look, ids, chunksize=_LOOKED_AT_TOGETHER)
 
 
-class _Looking:
-    """Looks at objects of one view."""
+class _Place(NamedTuple):
+    """Where a directory is."""
+
+    fid: ObjectId
+    """Of the directory; of a striped one, when a shard was asked for."""
+    inside: bool
+    """Whether it lies in the source, and is covered."""
+    path: bytes
+    """Relative to the source."""
+
+
+class Looking:
+    """Looks at objects of one view, by FID. For several threads at once."""
 
     def __init__(self, view: View, scope: Scope) -> None:
         self._scope = scope
         self._by_fid = find_mount(view.root) + b"/.lustre/fid/"
-        self._root = self._fid_of(view.root)
-        self._inside: OrderedDict[ObjectId, tuple[bool, bytes]] = OrderedDict()
+        self._root, _ = look_at_root(view.root)
+        self._places: OrderedDict[ObjectId, _Place] = OrderedDict()
         self._lock = threading.Lock()
-
-    @staticmethod
-    def _fid_of(path: bytes) -> ObjectId:
-        from lbcore.source import look_at_root  # noqa: PLC0415
-
-        return look_at_root(path)[0]
 
     def look(self, object_id: ObjectId) -> Seen:
         """One object: gone, outside of the source, or with all its names in it."""
-        path = self._by_fid + fid.text(object_id).encode()
+        path = self._path(object_id)
         try:
             there = os.lstat(path)
-            data = os.getxattr(path, link_ea.XATTR, follow_symlinks=False)
-            links = link_ea.parse(data)
-            names = tuple(name for name in links.names if self._covers(*name, stat.S_ISDIR(there.st_mode)))
-            extras = xattrs.read(path) if names else {}
-            target = os.readlink(path) if stat.S_ISLNK(there.st_mode) and names else None
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ESTALE):
                 return Observation(id=object_id, attributes=None)
-            if error.errno == errno.ENODATA and object_id == fid.ROOT:
-                return Observation(id=object_id, attributes=None)  # the top has no name; the core looks at it itself
-            return Unreadable(path=fid.text(object_id).encode(), reason=error.strerror or str(error))
-        except LustreError as error:
-            return Unreadable(path=fid.text(object_id).encode(), reason=str(error))
-        if not stat.S_ISDIR(there.st_mode) and there.st_nlink > len(links.names):
-            reason = f"has {there.st_nlink} names, of which its link EA holds {len(links.names)}"
-            return Unreadable(path=links.names[0][1] if links.names else b"", reason=reason)
-        return Observation(id=object_id, attributes=_attributes(there), names=names, extras=extras, link_target=target)
+            return self._unreadable(object_id, error)
+        if object_id == fid.ROOT:
+            return Observation(id=object_id, attributes=None)  # it has no name, and the core looks at it itself
+        try:
+            return self._observe(object_id, path, there)
+        except (OSError, LustreError) as error:
+            return self._unreadable(object_id, error)  # what fails from here on is no sign that it is gone
+
+    def _observe(self, object_id: ObjectId, path: bytes, there: os.stat_result) -> Seen:
+        links = self._links(object_id)
+        if not stat.S_ISDIR(there.st_mode) and there.st_nlink > len(links):
+            raise LustreError(f"it has {there.st_nlink} names, and its link EA holds {len(links)} of them")
+        names = []
+        for parent, name in links:
+            place = self._place(parent)
+            if place.inside and not self._excludes(place, name, stat.S_ISDIR(there.st_mode)):
+                names.append((place.fid, name))
+        return Observation(
+            id=object_id,
+            attributes=_attributes(there),
+            names=tuple(names),
+            extras=xattrs.read(path) if names else {},
+            link_target=os.readlink(path) if names and stat.S_ISLNK(there.st_mode) else None,
+        )
+
+    def _path(self, object_id: ObjectId) -> bytes:
+        return self._by_fid + fid.text(object_id).encode()
+
+    def _links(self, object_id: ObjectId) -> list[tuple[ObjectId, bytes]]:
+        return link_ea.parse(os.getxattr(self._path(object_id), link_ea.XATTR, follow_symlinks=False)).names
+
+    @staticmethod
+    def _unreadable(object_id: ObjectId, error: OSError | LustreError) -> Unreadable:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        return Unreadable(path=fid.text(object_id).encode(), reason=reason)
 
     # -- what lies in the source --------------------------------------------------------------------------------
 
-    def _covers(self, parent: ObjectId, name: bytes, is_directory: bool) -> bool:
-        """Whether a name lies below the view's root and is not excluded."""
-        inside, path = self._directory(parent)
-        if not inside:
-            return False
-        return self._scope.all or not self._scope.excludes(path + b"/" + name if path else name, is_directory)
+    def _excludes(self, place: _Place, name: bytes, is_directory: bool) -> bool:
+        return not self._scope.all and self._scope.excludes(_join(place.path, name), is_directory)
 
-    def _directory(self, object_id: ObjectId) -> tuple[bool, bytes]:
-        """Whether a directory lies in the source, and is covered; and its path there."""
+    def _place(self, object_id: ObjectId) -> _Place:
+        """Where a directory is: found by going up, name by name, to one that is known."""
         climbed: list[tuple[ObjectId, bytes]] = []
         at = object_id
-        found: tuple[bool, bytes] | None = None
-        while found is None:
-            with self._lock:
-                found = (True, b"") if at == self._root else self._inside.get(at)
-            if found is not None:
-                break
-            if at == fid.ROOT or len(climbed) > _DEEPEST:
-                found = (False, b"")
-                break
-            data = os.getxattr(self._by_fid + fid.text(at).encode(), link_ea.XATTR, follow_symlinks=False)
-            parent, name = link_ea.parse(data).names[0]
+        while (place := self._known(at)) is None:
+            if len(climbed) > _DEEPEST:
+                raise LustreError(f"the directories above {fid.text(object_id)} make a circle")
+            parent, name = self._links(at)[0]
             climbed.append((at, name))
             at = parent
         for directory, name in reversed(climbed):
-            inside, path = found
-            below = path + b"/" + name if path else name
-            found = (inside and not (not self._scope.all and self._scope.excludes(below, True)), below)
+            # A shard is called FID:NUMBER in the striped directory, and its entries are that one's.
+            if not name.startswith(fid.text(directory).encode() + b":"):
+                inside = place.inside and not self._excludes(place, name, True)
+                place = _Place(directory, inside, _join(place.path, name))
             with self._lock:
-                self._inside[directory] = found
-                if len(self._inside) > _KEPT_DIRECTORIES:
-                    self._inside.popitem(last=False)
-        return found
+                self._places[directory] = place
+                if len(self._places) > _KEPT_DIRECTORIES:
+                    self._places.popitem(last=False)
+        return place
+
+    def _known(self, object_id: ObjectId) -> _Place | None:
+        if object_id == self._root:
+            return _Place(object_id, True, b"")
+        if object_id == fid.ROOT:
+            return _Place(object_id, False, b"")
+        with self._lock:
+            return self._places.get(object_id)
+
+
+def _join(directory: bytes, name: bytes) -> bytes:
+    return directory + b"/" + name if directory else name
 
 
 def _attributes(there: os.stat_result) -> Attributes:
