@@ -6,7 +6,7 @@ PYTHON ?= python3
 export UV_CACHE_DIR ?= $(CURDIR)/.cache/uv
 SYNCED := .venv/.synced
 
-.PHONY: all demo test lint types docs bench clean
+.PHONY: all demo demo-lustre test lint types docs bench clean
 all: $(SYNCED)
 
 $(SYNCED): pyproject.toml uv.lock $(wildcard lbcore/pyproject.toml lbcore/setup.py lbcore/src/lbcore/*.pyx lbcore/src/lbcore/*.pxd plugins/*/pyproject.toml native/pyproject.toml native/setup.py native/src/lb_lustre/*.pyx native/src/lb_lustre/*.pxd) | $(UV)
@@ -17,6 +17,9 @@ $(SYNCED): pyproject.toml uv.lock $(wildcard lbcore/pyproject.toml lbcore/setup.
 
 demo: $(SYNCED)
 	.venv/bin/python demo/demo.py
+
+demo-lustre: $(SYNCED)
+	.venv/bin/python -m demo.lustre
 
 test: $(SYNCED)
 	.venv/bin/python -m pytest $(PYTEST_ARGS)

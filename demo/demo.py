@@ -186,12 +186,12 @@ def copy_standard_library(to: Path) -> tuple[int, int]:
     return objects, size
 
 
-def differences(stage: Stage, expected: str, found: str) -> list[str]:
+def differences(stage: Stage, expected: str, found: str, *options: str) -> list[str]:
     """What rsync, an independent program, would have to do to make ``found`` equal to ``expected``.
 
     The slashes matter: the two roots themselves are compared too, with their times.
     """
-    argv = ("rsync", "-aHAXSn", "--delete", "--checksum", "--modify-window=-1", "--itemize-changes")
+    argv = ("rsync", "-aHAXSn", "--delete", "--checksum", "--modify-window=-1", "--itemize-changes", *options)
     lines = stage.program(*argv, f"{expected}/", f"{found}/").splitlines()
     for line in lines[:20]:
         say("     " + line.decode("utf-8", "backslashreplace"))

@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 import xxhash
 
+from lbcore import _posix
+from lbcore.builtin.copy import Copy
 from lbcore.copying import ReadError, copy_content, digest_of
+from lbcore.model import Attributes, Delivered, NotDelivered, TransferItem, View
 
 MIB = 1 << 20
 PARTS: dict[str, list[tuple[int, bytes]]] = {
@@ -60,3 +63,23 @@ def test_a_failure_to_read_is_told_from_a_failure_to_write(tmp_path: Path) -> No
     finally:
         os.close(for_reading)
         os.close(for_writing)
+
+
+@pytest.mark.parametrize("size", [10, 2 * MIB])
+def test_another_object_in_the_same_state_is_not_read(tmp_path: Path, size: int) -> None:
+    """Times of a whole second may be those of two files, and a name may have moved on meanwhile."""
+    for folder in ("view", "in", "tree"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "view/file").write_bytes(os.urandom(size))
+    fd = os.open(tmp_path / "view", os.O_RDONLY)
+    try:
+        found = _posix.look(fd, b"file")
+    finally:
+        os.close(fd)
+    attributes = Attributes._make(found[1:9])
+    view = View(root=os.fsencode(tmp_path / "view"), stable=True)
+    other = (1).to_bytes(8, "big") + found[0][8:]
+    items = [TransferItem(obj, b"file", one, attributes, None) for obj, one in ((1, found[0]), (2, other))]
+    delivered, refused = Copy().deliver(view, items, os.fsencode(tmp_path / "in"), os.fsencode(tmp_path / "tree"))
+    assert isinstance(delivered, Delivered)
+    assert refused == NotDelivered(obj=2, reason="changed while it was read", changed=True)

@@ -9,7 +9,7 @@ from libc.errno cimport EINTR, EINVAL, ELOOP, EPERM, errno
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport free, malloc
 
-from lbcore._posix cimport Look, look_at, rename_to_free_name
+from lbcore._posix cimport Look, is_object, look_at, rename_to_free_name, word_of
 
 cdef extern from *:
     """
@@ -49,6 +49,7 @@ cdef struct Copy:
     uint64_t size
     int64_t mtime_ns
     int64_t ctime_ns
+    uint64_t id_head, id_rest
     int outcome
     int error
 
@@ -89,7 +90,7 @@ cdef Outcome _read_whole(Copy *file, char *buffer) noexcept nogil:
         file.error = look_at(fd, b"", AT_EMPTY_PATH, &now)
         if file.error:
             return SOURCE_FAILED
-        if not _is_as_seen(file, &now):
+        if not _is_as_seen(file, &now) or not is_object(fd, &now, file.id_head, file.id_rest):
             return CHANGED
         if file.size > 4096 and now.blocks * 512 < file.size:
             return SPARSE
@@ -134,7 +135,7 @@ cdef int _write_whole(int dirfd, const char *name, unsigned int mode, const char
 def copy_files(list files not None, int target_dirfd):
     """Copy files that are in a known state.
 
-    ``files`` holds ``(dirfd, name, mode, size, mtime_ns, ctime_ns, new name)`` for each; the copy gets the mode, as
+    ``files`` holds ``(dirfd, name, id, mode, size, mtime_ns, ctime_ns, new name)`` for each; the copy gets the mode, as
     far as the umask lets it and its owner may write, so that it seldom has to be changed; 0600 where that has a set-uid
     or set-gid bit.
 
@@ -148,13 +149,17 @@ def copy_files(list files not None, int target_dirfd):
     cdef uint64_t total = 0
     cdef Copy *one
     cdef char *buffer
+    cdef bytes object_id
+    cdef const unsigned char *raw
     cdef Copy *copies = <Copy *>malloc(max(count, <size_t>1) * sizeof(Copy))
     if copies == NULL:
         raise MemoryError("no memory to copy files")
     try:
         for i in range(count):
             one = &copies[i]
-            dirfd, source, one.mode, one.size, one.mtime_ns, one.ctime_ns, target = files[i]
+            dirfd, source, object_id, one.mode, one.size, one.mtime_ns, one.ctime_ns, target = files[i]
+            raw = object_id
+            one.id_head, one.id_rest = word_of(raw), word_of(raw + 8)
             one.dirfd, one.source, one.target, one.error = dirfd, <bytes?>source, <bytes?>target, 0
             total += one.size
         content = PyBytes_FromStringAndSize(NULL, total)

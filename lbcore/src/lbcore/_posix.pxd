@@ -12,4 +12,6 @@ cdef struct Look:
     int error
 
 cdef int look_at(int dirfd, const char *name, int flags, Look *out) noexcept nogil
+cdef bint is_object(int fd, Look *now, uint64_t head, uint64_t rest) noexcept nogil
+cdef uint64_t word_of(const unsigned char *raw) noexcept nogil
 cdef int rename_to_free_name(int old_dirfd, const char *old, int new_dirfd, const char *new) noexcept nogil

@@ -196,6 +196,14 @@ cdef void find_fid(int numbering, int dirfd, const char *name, int flags, Look *
         out.fid_rest = <uint64_t>fid.object_id << 32 | fid.version
 
 
+cdef bint is_object(int fd, Look *now, uint64_t head, uint64_t rest) noexcept nogil:
+    """Whether the open object is the one whose id begins with ``head`` (and goes on with ``rest``, where it is a FID)."""
+    if now.ino == head:
+        return True
+    find_fid(lb_numbering(fd), fd, b"", AT_EMPTY_PATH, now)
+    return now.fid_sequence == head and now.fid_rest == rest
+
+
 cdef bytes _id(Look *look, uint64_t salt):
     """16 bytes: the inode number (big endian, so that ids sort as inodes do), then birth and kind; on Lustre the FID.
 
@@ -254,6 +262,32 @@ def look(int dirfd, bytes name, uint64_t salt=0):
     if error:
         raise OSError(error, os.strerror(error), name)
     return _fields(&out, salt)
+
+
+def is_same(int fd, bytes object_id not None):
+    """Whether the open ``fd`` is the object of this id, whatever mount it was found below. Raises OSError."""
+    cdef Look now
+    cdef const unsigned char *raw = object_id
+    cdef int error
+    cdef bint same = False
+    if len(object_id) != 16:
+        raise ValueError("an id has 16 bytes")
+    with nogil:
+        error = look_at(fd, b"", AT_EMPTY_PATH, &now)
+        if not error:
+            same = is_object(fd, &now, word_of(raw), word_of(raw + 8))
+    if error:
+        raise OSError(error, os.strerror(error))
+    return same
+
+
+cdef uint64_t word_of(const unsigned char *raw) noexcept nogil:
+    """Eight bytes of an id as a number."""
+    cdef uint64_t value = 0
+    cdef int i
+    for i in range(8):
+        value = value << 8 | raw[i]
+    return value
 
 
 def has_fids(int fd):

@@ -27,6 +27,8 @@ def open_unchanged(root: Root, item: TransferItem) -> int:
     # O_NONBLOCK: a pipe that has taken the file's name must not block the run.
     fd = root.open(item.path, os.O_RDONLY | os.O_NONBLOCK)
     try:
+        if not _posix.is_same(fd, item.id):
+            raise ChangedError
         check_unchanged(fd, item)
     except BaseException:
         os.close(fd)

@@ -63,7 +63,7 @@ class _Together:
 
     def _clear(self) -> None:
         self._items: list[TransferItem] = []
-        self._files: list[tuple[int, bytes, int, int, int, int, bytes]] = []
+        self._files: list[tuple[int, bytes, bytes, int, int, int, int, bytes]] = []
         self._directories: set[int] = set()
         self._bytes = 0
 
@@ -75,7 +75,7 @@ class _Together:
             return failure(item, error)
         now = item.attributes
         self._items.append(item)
-        self._files.append((directory, name, now.mode, now.size, now.mtime_ns, now.ctime_ns, b"%d" % item.obj))
+        self._files.append((directory, name, item.id, now.mode, now.size, now.mtime_ns, now.ctime_ns, b"%d" % item.obj))
         self._directories.add(directory)
         self._bytes += now.size
         return None
