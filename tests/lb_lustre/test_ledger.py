@@ -69,7 +69,8 @@ def test_a_feed_that_cannot_be_trusted_says_why(before: Entry | None, stream: St
 
 
 def test_a_ledger_is_what_it_was_and_is_refused_elsewhere() -> None:
-    ledger = Ledger(filesystem="scratch", entries={"MDT0000": Entry(cleared=5, seen=9, seen_time=7, seen_fid="00ff")})
+    entries = {"MDT0000": Entry(cleared=5, seen=9, seen_time=7, seen_fid="00ff")}
+    ledger = Ledger(filesystem="scratch", entries=entries, cut_ns=11, cut_at_ns=12)
     cursor = ledger.encode()
     assert Ledger.decode(cursor, "scratch") == ledger
     assert Ledger.decode(None, "scratch") == Ledger.decode(b"", "scratch") == Ledger(filesystem="scratch", entries={})
@@ -77,6 +78,14 @@ def test_a_ledger_is_what_it_was_and_is_refused_elsewhere() -> None:
         Ledger.decode(cursor, "other")
     with pytest.raises(LustreError, match="newer lb-lustre"):
         Ledger.decode(cursor.replace(b'"version": 1', b'"version": 2'), "scratch")
+
+
+def test_the_servers_time_goes_on_when_nothing_is_recorded() -> None:
+    ledger = Ledger(filesystem="scratch", entries={}, cut_ns=1000, cut_at_ns=5000)
+    assert ledger.cut(0, 5300) == 1300
+    assert ledger.cut(2000, 5300) == 2000
+    assert ledger.cut(0, 4000) == 1000, "a clock here that was set back"
+    assert Ledger(filesystem="scratch", entries={}).cut(0, 5000) == 0
 
 
 def test_feeds_are_found_by_their_devices(tmp_path: Path) -> None:

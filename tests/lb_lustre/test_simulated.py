@@ -151,6 +151,35 @@ def test_a_migration_to_another_server_loses_nothing(lustre: Simulated, make_job
     backed_up(job)
 
 
+def test_a_file_that_stays_open_is_looked_at_again_though_no_record_tells(
+    lustre: Simulated, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settle(monkeypatch)
+    job = make_job()
+    shell(lustre.root, SETUP)
+    backed_up(job)
+    with open(lustre.root / "a/log", "wb", buffering=0) as log:
+        for line in (b"one\n", b"two\n", b"three\n", b"four\n"):
+            log.write(line)
+            recorded = lustre.last()
+            backed_up(job)
+            assert lustre.last() == recorded
+    backed_up(job)
+    with job.catalog() as catalog:
+        assert catalog.hints.flags(fid.parse(lustre.ask("fid_of", path="a/log"))) == 0, "it is closed"
+
+
+def test_what_was_written_shortly_before_is_compared_again(lustre: Simulated, make_job: MakeJob) -> None:
+    job = make_job(racy_seconds=3600)
+    shell(lustre.root, SETUP)
+    backed_up(job)
+    before = os.stat(lustre.root / "a/one")
+    content = lustre.folder / "contents/live" / fid.parse(lustre.ask("fid_of", path="a/one")).hex()
+    content.write_bytes(b"ONE\n")  # as if a client's pages had arrived late: no record, the same size and times
+    assert os.stat(lustre.root / "a/one").st_mtime_ns == before.st_mtime_ns
+    backed_up(job)
+
+
 # ── What the servers keep, and what may happen to it ──────────────────────────────────────────────────────────────────
 
 

@@ -54,7 +54,12 @@ from lbcore.versions import Versions
 
 _log = logging.getLogger(__name__)
 
+_NEVER_NS = 1 << 62
+_OPEN_NS = 7 * 86_400 * 10**9
+"""For so long after its last record a file counts as open for writing without a record that says that it was closed."""
+
 _CURSOR = "cursor"
+_CUT = "cut_ns"
 _GAP = "gap"
 _SCOPE = "scope"
 _SCOPE_SEEN = "scope_seen"
@@ -303,6 +308,7 @@ class JobRun:
         with catalog.database.transaction():
             catalog.hints.add(found.hints, collection, time.time_ns())
             catalog.meta.put(COLLECTION, collection)
+            catalog.meta.put(_CUT, found.cut_ns)
             if acknowledge:
                 catalog.meta.put(_CURSOR, found.cursor)
             if found.gap is not None:
@@ -377,7 +383,12 @@ class JobRun:
             with catalog.database.transaction():
                 work.count_refused()
                 catalog.listings.keep_seen()
-                catalog.hints.drop_used(catalog.meta.get(COLLECTION))
+                cut_ns = catalog.meta.get(_CUT) or 0
+                catalog.hints.drop_used(
+                    catalog.meta.get(COLLECTION),
+                    racy_from_ns=cut_ns - int(self._job.racy_seconds * 1e9) if cut_ns else _NEVER_NS,
+                    open_from_ns=cut_ns - _OPEN_NS if cut_ns else _NEVER_NS,
+                )
                 catalog.hints.restart_captured(State.FAILED, time.time_ns())
                 run = catalog.runs.get(number)
                 assert run is not None

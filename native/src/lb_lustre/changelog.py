@@ -83,12 +83,10 @@ class Changelog:
             before = ledger.entries.get(feed.mdt)
             gaps.append(judge(feed.mdt, before, stream) if cursor else None)
             entries[feed.mdt] = advance(before, stream, now_ns, _SETTLED_NS)
+        cut_ns = ledger.cut(max(_nanoseconds(stream.last_time) for stream in streams), now_ns)
+        after = Ledger(filesystem=filesystem, entries=entries, cut_ns=cut_ns, cut_at_ns=now_ns)
         why = "; ".join(gap for gap in gaps if gap)
-        return Collection(
-            hints=_hints(reduction),
-            cursor=Ledger(filesystem=filesystem, entries=entries).encode(),
-            gap=why or None,
-        )
+        return Collection(hints=_hints(reduction), cursor=after.encode(), gap=why or None, cut_ns=cut_ns)
 
     def acknowledge(self, source: Source, cursor: bytes) -> None:
         """Let the servers forget what is durable here and was seen to be committed there."""
@@ -226,6 +224,11 @@ class Looking:
 
 def _join(directory: bytes, name: bytes) -> bytes:
     return directory + b"/" + name if directory else name
+
+
+def _nanoseconds(cr_time: int) -> int:
+    """``cr_time`` as nanoseconds since 1970 (section 1 of the reference)."""
+    return (cr_time >> 30) * 10**9 + (cr_time & 0x3FFFFFFF)
 
 
 def _attributes(there: os.stat_result) -> Attributes:

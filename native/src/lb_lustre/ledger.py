@@ -40,11 +40,21 @@ class Ledger:
     filesystem: str
     entries: dict[str, Entry]
     """By name, such as ``MDT0000``."""
+    cut_ns: int = 0
+    """Up to when the records told, by the servers' clock; 0 when there were none yet."""
+    cut_at_ns: int = 0
+    """When that was, by the clock here."""
+
+    def cut(self, newest_ns: int, now_ns: int) -> int:
+        """The servers' time now: that of the newest record, or what has passed since an earlier one."""
+        passed = self.cut_ns + max(now_ns - self.cut_at_ns, 0) if self.cut_ns else 0
+        return max(newest_ns, passed)
 
     def encode(self) -> bytes:
         """As a cursor."""
         entries = {mdt: dataclasses.asdict(entry) for mdt, entry in self.entries.items()}
-        return json.dumps({"version": _VERSION, "filesystem": self.filesystem, "mdts": entries}).encode()
+        found = {"version": _VERSION, "filesystem": self.filesystem, "mdts": entries}
+        return json.dumps({**found, "cut_ns": self.cut_ns, "cut_at_ns": self.cut_at_ns}).encode()
 
     @classmethod
     def decode(cls, cursor: bytes | None, filesystem: str) -> Ledger:
@@ -62,7 +72,8 @@ class Ledger:
                 f"this job has read the changelogs of '{found['filesystem']}' so far, and its source is on "
                 f"'{filesystem}' now: nothing was changed"
             )
-        return cls(filesystem=filesystem, entries={mdt: Entry(**entry) for mdt, entry in found["mdts"].items()})
+        entries = {mdt: Entry(**entry) for mdt, entry in found["mdts"].items()}
+        return cls(filesystem=filesystem, entries=entries, cut_ns=found["cut_ns"], cut_at_ns=found["cut_at_ns"])
 
 
 def judge(mdt: str, before: Entry | None, stream: Stream) -> str | None:

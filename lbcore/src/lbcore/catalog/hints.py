@@ -74,6 +74,17 @@ class Hints:
             for object_id, flags, time_ns in page:
                 yield Hint(id=object_id, flags=HintFlag(flags), time_ns=time_ns)
 
-    def drop_used(self, collection: int) -> None:
-        """Drop what no later collection than ``collection`` has touched."""
-        self._database.execute("DELETE FROM hint WHERE collection <= ?", (collection,))
+    def drop_used(self, collection: int, *, racy_from_ns: int, open_from_ns: int) -> None:
+        """Drop what no later collection than ``collection`` has touched.
+
+        What was written to after ``racy_from_ns`` stays, and what was opened for writing after ``open_from_ns`` and
+        not closed: no record may tell of what is written next.
+        """
+        self._database.execute(
+            "DELETE FROM hint WHERE collection <= :collection AND time_ns < CASE "
+            "WHEN flags & :open THEN :open_from WHEN flags & :data THEN :racy_from ELSE time_ns + 1 END",
+            {
+                "collection": collection, "open": int(HintFlag.OPEN), "data": int(HintFlag.DATA),
+                "open_from": open_from_ns, "racy_from": racy_from_ns,
+            },
+        )  # fmt: skip

@@ -56,6 +56,8 @@ class Collection:
     """Position after the last hint; acknowledged once the hints are durable."""
     gap: str | None = None
     """Why the feed cannot be trusted since the last cursor; the run then scans."""
+    cut_ns: int = 0
+    """Up to when the feed tells, by its own clock: data hints not much older are kept for the next run; 0: unknown."""
 
 
 class Detector(Protocol):
