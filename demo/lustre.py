@@ -16,7 +16,7 @@ from pathlib import Path
 
 from demo.demo import CHANGES, DemoError, Stage, chapter, copy_standard_library, differences, say, scratch_folder
 from lb_lustre.record import decode
-from lb_lustre.simulator.control import ask
+from lb_lustre.simulator.client import ask
 
 MOUNT = "lustre/mount"
 SOURCE = f"{MOUNT}/fs/simfs/project"

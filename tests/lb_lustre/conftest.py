@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from lb_lustre.simulator.control import ask
+from lb_lustre.simulator.client import ask
 from lbcore.testing import MakeJob
 from lbcore.testing.job import Job
 
@@ -49,25 +49,26 @@ class Simulated:
 
 @pytest.fixture
 def lustre(tmp_path: Path) -> Iterator[Simulated]:
-    if os.geteuid() != 0 or not os.access("/dev/fuse", os.R_OK | os.W_OK):
-        pytest.skip("needs root and /dev/fuse: a simulated Lustre is mounted")
-    pytest.importorskip("mfusepy", reason="needs mfusepy: a simulated Lustre is mounted", exc_type=ImportError)
-    with _served(tmp_path / "lustre") as simulated:
-        yield simulated
+    with simulated(tmp_path / "lustre") as served:
+        yield served
 
 
 @contextlib.contextmanager
-def _served(folder: Path) -> Iterator[Simulated]:
+def simulated(folder: Path) -> Iterator[Simulated]:
+    """Serve a simulated Lustre, where that is possible."""
+    if os.geteuid() != 0 or not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        pytest.skip("needs root and /dev/fuse: a simulated Lustre is mounted")
+    pytest.importorskip("mfusepy", reason="needs mfusepy: a simulated Lustre is mounted", exc_type=ImportError)
     folder.mkdir()
-    simulated = Simulated(folder)
+    served = Simulated(folder)
     with open(folder / "log", "wb") as log:
         server = subprocess.Popen([sys.executable, "-m", "lb_lustre.simulator", str(folder)], stdout=log, stderr=log)
     try:
         until = time.monotonic() + _STARTS_WITHIN_SECONDS
-        while not simulated.root.is_dir():
+        while not served.root.is_dir():
             assert server.poll() is None and time.monotonic() < until, (folder / "log").read_text()
             time.sleep(0.02)  # it says by being there that it is mounted
-        yield simulated
+        yield served
     finally:
         subprocess.run(["umount", "--lazy", str(folder / "mount")], check=False)
         server.wait()

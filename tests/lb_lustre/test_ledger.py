@@ -46,6 +46,16 @@ def test_what_is_not_the_same_again_is_never_cleared() -> None:
     assert (shorter.cleared, shorter.seen) == (0, 3)
 
 
+def test_a_hole_is_told_once() -> None:
+    stream = read([5, 9, 10], start=5)
+    before = Entry(cleared=4)
+    assert judge("MDT0000", before, stream) is not None
+    after = advance(before, stream, 100, SETTLED)
+    assert after.missed == 8
+    assert judge("MDT0000", after, read([5, 9, 10, 11], start=5)) is None
+    assert judge("MDT0000", after, read([5, 9, 10, 13], start=5)) is not None
+
+
 def test_nothing_new_changes_nothing() -> None:
     entry = Entry(cleared=9)
     assert advance(entry, read([], start=10), 100, SETTLED) == entry

@@ -236,15 +236,21 @@ class Comparison:
         except OSError as error:
             self._unreadable(path, entry, error)
             return False
-        self._catalog.plan.put(changed)
+        if what != What.ATTRIBUTES or _differs(row, entry) or changed[:-1] != tuple(row):
+            self._catalog.plan.put(changed)
         self._keep_racy(entry)
         return self._whole
 
     def _keep_racy(self, entry: Entry) -> None:
         """What changed so shortly before that it may change again under the same time stamps."""
-        now = entry.attributes
-        if not self._view.stable and stat.S_ISREG(now.mode) and now.ctime_ns >= self._racy_since_ns:
-            self._catalog.hints.keep(entry.id, HintFlag.DATA, self._kept_collection)
+        flags = HintFlag.ATTRIBUTES  # extended attributes may change without any other sign than the ctime
+        if stat.S_ISREG(entry.attributes.mode):
+            flags |= HintFlag.DATA
+        self._keep_if_racy(entry.id, entry.attributes.ctime_ns, flags)
+
+    def _keep_if_racy(self, object_id: ObjectId, ctime_ns: int, flags: HintFlag) -> None:
+        if not self._view.stable and ctime_ns >= self._racy_since_ns:
+            self._catalog.hints.keep(object_id, flags, self._kept_collection)
 
     def _row(self, obj: int, entry: Entry, path: bytes, what: int, known: Row | None = None) -> tuple[Any, ...]:
         """The columns of a step. ``path`` is that of the directory.
@@ -477,6 +483,7 @@ class Comparison:
                 plan.want_content(row.obj)
         elif hint.flags & HintFlag.DATA and stat.S_ISREG(row.mode) and plan.step(row.obj) is None:
             plan.put((*row, What.COMPARE if row.digest else What.DATA))
+            self._keep_if_racy(row.id, row.ctime_ns, HintFlag.DATA)  # until it is quiet
 
 
 def _differs(row: Row, entry: Entry) -> bool:

@@ -50,7 +50,8 @@ class Feed:
         if entry.seen > entry.cleared and not entry.was(stream.watched):
             known = 0  # the server crashed since, and used the indices again
             stream = self._read_from(start, entry, known, reduction, lock)
-        if stream.holes and not stream.went_back and stream.holes[0][0] > start:
+        holes = entry.holes(stream)
+        if holes and not stream.went_back and holes[0][0] > start:
             time.sleep(_HOLE_SECONDS)
             stream = self._read_from(start, entry, known, reduction, lock)
         return stream

@@ -27,6 +27,12 @@ class Entry:
     """Its target, as hexadecimal digits."""
     seen_at_ns: int = 0
     """When it was read first."""
+    missed: int = 0
+    """Up to this index holes were noticed, and led to a scan."""
+
+    def holes(self, stream: Stream) -> list[tuple[int, int]]:
+        """Runs of indices that are missing and were not noticed before."""
+        return [(first, last) for first, last in stream.holes if last > self.missed]
 
     def was(self, watched: tuple[int, ObjectId] | None) -> bool:
         """Whether the record at ``seen`` (its ``cr_time`` and target) is the one that was read then."""
@@ -82,8 +88,7 @@ def judge(mdt: str, before: Entry | None, stream: Stream) -> str | None:
         return f"{mdt} is read for the first time"
     if stream.went_back:
         return f"{mdt}: the indices of its changelog went back while it was read"
-    if stream.holes:
-        first, last = stream.holes[0]
+    for first, last in before.holes(stream):
         return f"{mdt}: the records {first} to {last} of its changelog are missing"
     return None
 
@@ -95,11 +100,15 @@ def advance(before: Entry | None, stream: Stream, now_ns: int, settled_ns: int) 
     unchanged: after a crash of the server, indices of records that were not committed are used again for others.
     """
     cleared = before.cleared if before is not None else max(stream.first - 1, 0)
+    missed = max([before.missed if before is not None else 0, *(last for _, last in stream.holes)])
     if before is not None and before.seen > cleared and before.was(stream.watched):
         if now_ns - before.seen_at_ns < settled_ns:
-            return before
+            return dataclasses.replace(before, missed=missed)
         cleared = before.seen  # and what was read since is the next candidate
     fid = stream.last_fid
     if fid is None:
-        return Entry(cleared=cleared)
-    return Entry(cleared=cleared, seen=stream.last, seen_time=stream.last_time, seen_fid=fid.hex(), seen_at_ns=now_ns)
+        return Entry(cleared=cleared, missed=missed)
+    return Entry(
+        cleared=cleared, seen=stream.last, seen_time=stream.last_time, seen_fid=fid.hex(), seen_at_ns=now_ns,
+        missed=missed,
+    )  # fmt: skip

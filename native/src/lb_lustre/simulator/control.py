@@ -106,19 +106,3 @@ class Control:
             "lose": changelog.lose, "roll_back": changelog.roll_back, "reset": changelog.reset
         }  # fmt: skip
         happenings[what](**how)
-
-
-def ask(at: str, request: str, /, **arguments: Any) -> Any:
-    """Make one request of the simulator whose socket is at a path.
-
-    :raises OSError: as the simulated command fails.
-    """
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.connect(at)
-        with connection.makefile("rw") as file:
-            file.write(json.dumps({"request": request, **arguments}) + "\n")
-            file.flush()
-            answer = json.loads(file.readline())
-    if "errno" in answer:
-        raise OSError(answer["errno"], answer["error"])
-    return answer["result"]

@@ -26,6 +26,28 @@ _ACCESS_ACL = "system.posix_acl_access"
 _MINIMAL_ACL_BYTES = 4 + 3 * 8
 
 
+# An access ACL and the mode say the same of the owner, the group class and the others (acl(5)); the kernel keeps an
+# ACL as a version and entries of tag, permissions and id (linux/posix_acl_xattr.h).
+_ACL_ENTRY = struct.Struct("<HHI")
+_OWNER, _GROUP, _MASK, _OTHER = 0x01, 0x04, 0x10, 0x20
+
+
+def _entries(acl: bytes) -> list[tuple[int, int, int]]:
+    return list(_ACL_ENTRY.iter_unpack(acl[4:]))
+
+
+def _mode_of(acl: bytes) -> int:
+    found = {tag: permissions for tag, permissions, _ in _entries(acl)}
+    return found[_OWNER] << 6 | found.get(_MASK, found[_GROUP]) << 3 | found[_OTHER]
+
+
+def _with_mode(acl: bytes, mode: int) -> bytes:
+    entries = _entries(acl)
+    group = _MASK if any(tag == _MASK for tag, _, _ in entries) else _GROUP
+    classes = {_OWNER: mode >> 6 & 7, group: mode >> 3 & 7, _OTHER: mode & 7}
+    return acl[:4] + b"".join(_ACL_ENTRY.pack(tag, classes.get(tag, old), who) for tag, old, who in entries)
+
+
 def fail(code: int) -> OSError:
     """An error as a system call gives it."""
     return OSError(code, os.strerror(code))
@@ -282,6 +304,8 @@ class Filesystem:
     def set_mode(self, one: Object, mode: int) -> None:
         """chmod(2)."""
         one.mode = stat.S_IFMT(one.mode) | mode & 0o7777
+        if _ACCESS_ACL in one.xattrs:
+            one.xattrs[_ACCESS_ACL] = _with_mode(one.xattrs[_ACCESS_ACL], mode)
         one.touch(content=False)
         self._changed(one, Type.SATTR, type_flags=0x14)
 
@@ -306,10 +330,12 @@ class Filesystem:
             if name not in one.xattrs:
                 raise fail(errno.ENODATA)
             del one.xattrs[name]
-        elif name == _ACCESS_ACL and len(value) == _MINIMAL_ACL_BYTES:
-            one.xattrs.pop(name, None)  # it says no more than the mode does (acl(5))
         else:
             one.xattrs[name] = value
+            if name == _ACCESS_ACL:
+                one.mode = stat.S_IFMT(one.mode) | one.mode & 0o7000 | _mode_of(value)
+                if len(value) == _MINIMAL_ACL_BYTES:
+                    del one.xattrs[name]  # it says no more than the mode does
         one.touch(content=False)
         if name == _ACCESS_ACL:
             self._changed(one, Type.CTIME, type_flags=0x4)  # section 9, item 16

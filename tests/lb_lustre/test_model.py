@@ -1,0 +1,97 @@
+"""Random trees and changes on a simulated Lustre: after each run the backup equals the source, by feed and by scan."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lb_lustre import changelog
+from lbcore.testing import compare_trees
+from lbcore.testing.job import Job
+from tests.lb_lustre.conftest import Simulated, simulated
+from tests.lb_lustre.test_simulated import seen
+from tests.support.changes import KINDS, Change, Changer
+from tests.support.points import read_point
+
+pytestmark = pytest.mark.sweep
+
+NUMBERS = st.integers(min_value=0, max_value=40)
+CHANGES = st.lists(st.builds(Change, st.sampled_from(sorted(KINDS)), NUMBERS, NUMBERS, NUMBERS), max_size=10)
+ROUNDS = st.lists(st.tuples(CHANGES, st.integers(0, 12)), min_size=1, max_size=4)
+"""Changes, and what happens to the servers before and after them: see ``crash`` and ``lose``."""
+EXAMPLES = settings.default.max_examples if settings.default else 100
+STANDARD = [
+    Change(*change)
+    for change in [
+        ("mkdir", 0, 0, 0), ("mkdir", 0, 2, 0), ("mkdir", 1, 1, 0), ("create", 0, 3, 1), ("create", 1, 2, 2),
+        ("create", 2, 3, 3), ("link", 0, 2, 4), ("symlink", 2, 5, 1), ("fifo", 3, 5, 0),
+    ]
+]  # fmt: skip
+numbers = itertools.count()
+
+
+@pytest.fixture(scope="module")
+def shared_lustre(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Simulated]:
+    with simulated(tmp_path_factory.mktemp("model") / "lustre") as served:
+        yield served
+
+
+def crash(lustre: Simulated, what: int) -> None:
+    """A server forgets its last records, all of which were read, and uses their indices again."""
+    if what in (0, 1):
+        lustre.ask("damage", mdt=what, what="roll_back", count=3)
+
+
+def lose(lustre: Simulated, what: int) -> set[int]:
+    """A server loses some records; the exit statuses that the next run may have."""
+    if what not in (2, 3):
+        return {0}
+    last = lustre.last()[what - 2]
+    lustre.ask("damage", mdt=what - 2, what="lose", first=last - 4, last=last - 2)
+    return {0, 5}
+
+
+@pytest.mark.parametrize("detector", ["changelog", "scan"])
+@given(rounds=ROUNDS)
+@settings(deadline=None, max_examples=EXAMPLES // 4, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_the_backup_equals_the_source_after_each_run_and_every_point_in_time_stays_what_it_was(
+    shared_lustre: Simulated, tmp_path: Path, detector: str, rounds: list[tuple[list[Change], int]]
+) -> None:
+    lustre = shared_lustre
+    name = f"example-{next(numbers)}"
+    source = os.fsencode(lustre.root / name)
+    os.mkdir(source)
+    users = lustre.register(name[:15])
+    job = Job(os.fsencode(tmp_path / name), max_delete="100%", racy_seconds=5, detector=detector)
+    job.source = source
+    options = {"filesystem": "simfs", "devices": str(lustre.devices), "users": list(users)}
+    job.configure(**({"changelog": options} if detector == "changelog" else {}))
+    try:
+        changer = Changer(source, source + b"-outside")
+        for change in STANDARD:
+            changer.make(change)
+        points = {}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(changelog, "_SETTLED_NS", 0)
+            patch.setattr("lb_lustre.feed._HOLE_SECONDS", 0)
+            for changes, what in [([], 12), *rounds]:
+                crash(lustre, what)
+                for change in changes:
+                    changer.make(change)
+                allowed = lose(lustre, what)
+                before = seen(source)
+                outcome = job.run()
+                assert outcome.exit_code in allowed, outcome
+                points[outcome.run] = before
+                assert compare_trees(before, seen(job.tree)) == []
+        for run, tree in points.items():
+            assert compare_trees(tree, read_point(job.target, run)) == [], run
+    finally:
+        for mdt, user in enumerate(users):
+            lustre.ask("deregister", mdt=mdt, user=user.partition("=")[2])
