@@ -180,6 +180,32 @@ def test_old_content_is_kept_under_whichever_name_it_still_has(job: Job, change:
     assert job.differences() == []
 
 
+@pytest.mark.parametrize("alien", ["symlink", "directory", "file"])
+@pytest.mark.parametrize("change", ["content", "removed", "renamed"])
+def test_old_content_is_kept_when_one_of_its_names_was_given_to_something_else(
+    job: Job, change: str, alien: str
+) -> None:
+    first = read_point(job.target, 1)
+    os.unlink(in_mirror(job, "d/same"))  # the first name of `file`
+    if alien == "symlink":
+        os.symlink("/etc/passwd", in_mirror(job, "d/same"))
+    elif alien == "directory":
+        os.mkdir(in_mirror(job, "d/same"))
+    else:
+        write(in_mirror(job, "d/same"), b"ALIE")
+    if change == "content":
+        write(at(job, "file"), b"new content")
+    elif change == "removed":
+        os.unlink(at(job, "file"))
+        os.unlink(at(job, "d/same"))
+    else:
+        move(job, "file", "d/z")
+        move(job, "d/same", "same")
+    assert job.run().exit_code in (0, 4)
+    assert compare_trees(first, read_point(job.target, 1)) == []
+    assert job.differences() == []
+
+
 def test_content_taken_out_of_the_stage_harms_no_earlier_point(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     first = read_point(job.target, 1)
     write(at(job, "file"), b"FILE")  # as long as before

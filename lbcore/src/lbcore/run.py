@@ -152,8 +152,10 @@ class JobRun:
             with opened(self._job) as (catalog, target):
                 if self._run_locked(catalog, target, outcome) == "verifying":
                     # That one only had to be committed: it holds what the source was when it was cut short.
-                    code = outcome.exit_code
+                    number, code = outcome.run, outcome.exit_code
                     self._run_locked(catalog, target, outcome)
+                    if code != EXIT_DONE:
+                        outcome.message = f"run {number}, which was cut short before its end, ended with status {code}"
                     outcome.exit_code = combined_exit_code([code, outcome.exit_code])
         except PausedError as error:
             outcome.state, outcome.exit_code, outcome.message = "paused", error.exit_code, str(error)

@@ -7,11 +7,13 @@ import errno
 import logging
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from lbcore import _posix
 from lbcore.attributes import is_privileged
 from lbcore.beneath import Root
+from lbcore.catalog.objects import Row
+from lbcore.catalog.steps import Step
 from lbcore.errors import TargetError
 
 _log = logging.getLogger(__name__)
@@ -171,6 +173,20 @@ class Target:
     def status(self, path: bytes) -> os.stat_result | None:
         """``lstat`` of a path in the mirror, or None where nothing is."""
         return _status(self._reach, path)
+
+    def likeliest_first(self, paths: Sequence[bytes], thing: Row | Step) -> list[bytes]:
+        """The names of one object, those first that still look like it: somebody may have replaced others."""
+        if len(paths) < 2:
+            return list(paths)
+
+        def is_other(path: bytes) -> bool:
+            there = self.status(path)
+            if there is None or stat.S_IFMT(there.st_mode) != stat.S_IFMT(thing.mode):
+                return True
+            same = (there.st_size, there.st_mtime_ns) == (thing.size, thing.mtime_ns)
+            return stat.S_ISREG(thing.mode) and not same
+
+        return sorted(paths, key=is_other)
 
     def lb_status(self, path: bytes) -> os.stat_result | None:
         """``lstat`` of a path below ``.lb``, or None where nothing is."""

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from lbcore.catalog.objects import Row
+from lbcore.catalog.steps import Step
 from lbcore.target import Target
 
 
@@ -16,22 +18,22 @@ class Versions:
     def __init__(self, target: Target) -> None:
         self._target = target
 
-    def keep_removed(self, paths: Sequence[bytes], obj: int, data_run: int) -> list[bytes]:
+    def keep_removed(self, paths: Sequence[bytes], row: Row | Step) -> list[bytes]:
         """A file leaves the mirror: its content moves to its version. Returns the names that are left to be removed."""
-        place = self._target.version_path(obj, data_run)
+        place = self._target.version_path(row.obj, row.data_run or 0)
         # A version that is there was kept by an attempt that a crash cut short.
         kept = self._target.lb_status(place) is not None
         left = []
-        for path in paths:
+        for path in self._target.likeliest_first(paths, row):
             if kept or not self._target.lift(path, place):
                 left.append(path)
             else:
                 kept = True
         return left
 
-    def keep_replaced(self, paths: Sequence[bytes], obj: int, data_run: int) -> None:
+    def keep_replaced(self, paths: Sequence[bytes], row: Row) -> None:
         """A file is about to be replaced by rename: its content gets a further name, its version."""
-        place = self._target.version_path(obj, data_run)
+        place = self._target.version_path(row.obj, row.data_run or 0)
         # A version that is there was kept by an attempt that a crash cut short: the mirror may hold the new content.
         if self._target.lb_status(place) is None:
-            any(self._target.link(path, place) for path in paths)  # one of its names may be gone
+            any(self._target.link(path, place) for path in self._target.likeliest_first(paths, row))

@@ -176,7 +176,7 @@ def set_in_place(work: Work, obj: int, names: list[tuple[int, bytes]], arrived: 
         work.target.set_aside(first, work.run)
     before, step = work.catalog.objects.get(obj), work.catalog.plan.step(obj)
     if before is not None and before.data_run is not None and step is not None and step.data_run != before.data_run:
-        work.versions.keep_replaced([first, *others], obj, before.data_run)
+        work.versions.keep_replaced([first, *others], before)
     work.target.replace(arrived, first, work.run)
     for path in others:
         add_name(work, first, path)

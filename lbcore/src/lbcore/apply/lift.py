@@ -34,7 +34,8 @@ def _lift_last(work: Work, step: Step, paths: list[bytes]) -> None:
     """The object loses all its names: it waits in the stage for the next."""
     place = work.target.stage_path(step.obj)
     lifted = work.target.lb_status(place) is not None  # by an attempt that was cut short
-    for path in paths:
+    row = work.catalog.objects.get(step.obj) if len(paths) > 1 else None
+    for path in work.target.likeliest_first(paths, row) if row is not None else paths:
         if lifted or not work.target.lift(path, place):
             work.target.unlink(path, work.run)
         else:
@@ -46,7 +47,7 @@ def _remove(work: Work, step: Step, paths: list[bytes]) -> None:
         work.target.remove_directory(paths[0], work.run)
         return
     if stat.S_ISREG(step.mode) and step.data_run is not None and step.data_run < work.run:
-        paths = work.versions.keep_removed(paths, step.obj, step.data_run)
+        paths = work.versions.keep_removed(paths, step)
     for path in paths:
         work.target.unlink(path, work.run)
 
