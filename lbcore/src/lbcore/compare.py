@@ -217,10 +217,8 @@ class Comparison:
         row = self._catalog.objects.get(obj)
         if row is None:
             return True
-        if _differs(row, entry) or self._is_in_doubt(entry.id):
-            return self._changed(path, entry, row)
         self._catalog.plan.put((*row, What.NAMES))
-        return True
+        return self._changed(path, entry, row) if _differs(row, entry) or self._is_in_doubt(entry.id) else True
 
     def _changed(self, path: bytes, entry: Entry, row: Row) -> bool:
         """An object that is known, with other attributes."""
@@ -481,8 +479,11 @@ class Comparison:
                 plan.put((*row, What.ATTRIBUTES))
             if stat.S_ISREG(row.mode):
                 plan.want_content(row.obj)
-        elif hint.flags & HintFlag.DATA and stat.S_ISREG(row.mode) and plan.step(row.obj) is None:
-            plan.put((*row, What.COMPARE if row.digest else What.DATA))
+        elif hint.flags & HintFlag.DATA and stat.S_ISREG(row.mode):
+            if plan.step(row.obj) is None:
+                plan.put((*row, What.COMPARE if row.digest else What.DATA))
+            else:
+                plan.want_comparison(row.obj)  # what is known to differ may not be all
             self._keep_if_racy(row.id, row.ctime_ns, HintFlag.DATA)  # until it is quiet
 
 

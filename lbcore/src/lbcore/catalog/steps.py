@@ -370,6 +370,13 @@ class Plan:
             (obj,),
         )
 
+    def want_comparison(self, obj: int) -> None:
+        """The content of an object that stays is compared, unless it is brought anyway."""
+        settled = What.COMPARE | What.DATA | What.NEW | What.GONE
+        self._database.execute(
+            f"UPDATE step SET what = what | {What.COMPARE:d} WHERE obj = ? AND NOT what & {settled:d}", (obj,)
+        )
+
     def remove(self, obj: int) -> None:
         """Drop the step of an object and its names."""
         self._database.execute("DELETE FROM step WHERE obj = ?", (obj,))
