@@ -378,7 +378,9 @@ class Comparison:
         if row is None:
             what = What.NEW | (What.DATA if regular else What.ATTRIBUTES)
         elif not _differs(row, entry) and (row.extras, row.link_target) == (extras, seen.link_target):
-            if not hinted and same_names:
+            # A directory that is seen again while others move has its place in the plan, whatever it is like by then.
+            still = self._view.stable or (not stat.S_ISDIR(now.mode) and self._catalog.plan.step(obj) is None)
+            if not hinted and same_names and still:
                 return  # the feed mentioned it, and nothing is different
             what = What.COMPARE if hinted else What.NAMES
         elif regular and (now.size != row.size or now.mtime_ns != row.mtime_ns):

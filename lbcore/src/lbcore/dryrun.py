@@ -80,7 +80,7 @@ def _dry_run(
                 kept_collection=0,
                 progress=progress,
             )
-            observing.plan(scanner(plugins), catalog.hints.all(), distrust=full)
+            observing.plan(scanner(plugins), distrust=full)
             for step in catalog.plan.all():
                 show(catalog, step)
             counts = plan_counts(catalog)

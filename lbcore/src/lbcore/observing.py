@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 
 from lbcore import source
@@ -13,7 +13,7 @@ from lbcore.catalog.catalog import Catalog
 from lbcore.compare import Comparison
 from lbcore.errors import SourceError
 from lbcore.model import Hint, HintFlag, Listing, ObjectId, Seen, Unreadable, View
-from lbcore.planning import Order, close_over_gone
+from lbcore.planning import CircleError, Order, close_over_gone
 from lbcore.plugins.types import Detector, Known
 from lbcore.progress import Progress
 from lbcore.scope import Scope
@@ -21,6 +21,7 @@ from lbcore.walk import Walker
 
 _ROWS_TOGETHER = 50_000
 _SEEN_TOGETHER = 5_000
+_ATTEMPTS = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,12 +56,22 @@ class Observing:
         self._progress = progress
         self._pause_point = pause_point
 
-    def plan(self, detector: Detector, hints: Iterable[Hint], *, distrust: bool = False) -> None:
+    def plan(self, detector: Detector, *, distrust: bool = False) -> None:
         """Observe and plan. The plan is durable when this returns.
 
         :param distrust: look at every name, even where fingerprints say that nothing changed.
         :raises SourceError: when the view is not, or no longer, the source.
         """
+        for _ in range(_ATTEMPTS - 1):
+            try:
+                return self._plan(detector, distrust=distrust)
+            except CircleError:
+                if self._view.stable:
+                    raise
+                # Directories moved between two looks so that what was seen cannot have been at any one time.
+        return self._plan(detector, distrust=distrust)
+
+    def _plan(self, detector: Detector, *, distrust: bool) -> None:
         catalog = self._catalog
         with catalog.database.transaction():
             catalog.plan.clear()
@@ -80,7 +91,7 @@ class Observing:
                 comparison.see_root(root, attributes)
             known: Known = Nothing(seed=catalog.listings.seed) if distrust else catalog.listings
             try:
-                self._take(comparison, detector.observe(self._view, self._scope, known, hints))
+                self._take(comparison, detector.observe(self._view, self._scope, known, catalog.hints.all()))
                 if not detector.complete:
                     self._follow(comparison, detector)
             except OSError as error:

@@ -12,6 +12,10 @@ from lbcore.errors import CatalogError
 from lbcore.model import ObjectId
 
 
+class CircleError(CatalogError):
+    """What was seen of some directories makes a circle: they moved between two looks."""
+
+
 def close_over_gone(catalog: Catalog, ask: Callable[[list[ObjectId]], None] | None, moving: Callable[[], bool]) -> None:
     """Whatever the catalog places below a directory that is gone loses that name too.
 
@@ -144,7 +148,7 @@ class Order:
         while directory not in known:
             chain.append(directory)
             if len(chain) > 100_000:
-                raise CatalogError(f"object {directory} lies in a circle of directories; run 'lb run --full'")
+                raise CircleError(f"object {directory} lies in a circle of directories; run 'lb run --full'")
             names = self._catalog.plan.names(directory, gained=True) if changed else []
             names = names or self._catalog.names.of(directory)
             if not names:

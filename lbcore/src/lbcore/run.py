@@ -331,7 +331,7 @@ class JobRun:
             progress=self._progress,
             pause_point=work.pause_point,
         )
-        observing.plan(detector, work.catalog.hints.all(), distrust=self._options.full)
+        observing.plan(detector, distrust=self._options.full)
 
     def _begin_applying(self, work: Work) -> None:
         """The brake, then the point from which the mirror changes."""
