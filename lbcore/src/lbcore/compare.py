@@ -378,8 +378,8 @@ class Comparison:
         if row is None:
             what = What.NEW | (What.DATA if regular else What.ATTRIBUTES)
         elif not _differs(row, entry) and (row.extras, row.link_target) == (extras, seen.link_target):
-            # A directory that is seen again while others move has its place in the plan, whatever it is like by then.
-            still = self._view.stable or (not stat.S_ISDIR(now.mode) and self._catalog.plan.step(obj) is None)
+            # What was seen before, and differently, has a step: that one has to say what it is like by now.
+            still = self._view.stable or self._catalog.plan.step(obj) is None
             if not hinted and same_names and still:
                 return  # the feed mentioned it, and nothing is different
             what = What.COMPARE if hinted else What.NAMES
