@@ -6,21 +6,16 @@ these records, looks at the objects they name, and at nothing else.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from pathlib import Path
 
 from demo.demo import CHANGES, DemoError, Stage, chapter, copy_standard_library, differences, say, scratch_folder
+from lb_lustre.errors import LustreError
 from lb_lustre.record import decode
-from lb_lustre.simulator.client import ask
+from lb_lustre.simulator.client import ask, served
 
 MOUNT = "lustre/mount"
 SOURCE = f"{MOUNT}/fs/simfs/project"
-STARTS_WITHIN_SECONDS = 20
 CONFIGURATION = """
 [job.demo]
 source = "{source}"
@@ -35,23 +30,6 @@ users = {users}
 """
 
 
-@contextlib.contextmanager
-def simulated_lustre(folder: Path) -> Iterator[Path]:
-    """Serve a simulated Lustre; its control socket."""
-    folder.mkdir()
-    server = subprocess.Popen([sys.executable, "-m", "lb_lustre.simulator", str(folder)])
-    try:
-        until = time.monotonic() + STARTS_WITHIN_SECONDS
-        while not (folder / "mount/fs").is_dir():
-            if server.poll() is not None or time.monotonic() > until:
-                raise DemoError("the simulated Lustre could not be mounted: is FUSE there, and are you root?")
-            time.sleep(0.05)  # it says by being there that it is mounted
-        yield folder / "control"
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder / "mount")], check=False)
-        server.wait()
-
-
 def records(stage: Stage) -> list[str]:
     """What the servers have recorded, as ``lfs changelog`` prints it."""
     lines = []
@@ -62,12 +40,12 @@ def records(stage: Stage) -> list[str]:
     return lines
 
 
-def demonstrate(stage: Stage, control: Path) -> int:
+def demonstrate(stage: Stage, control: str) -> int:
     """The whole story; the number of differences found."""
     chapter("A user on each metadata server, so that it records what happens")
     users = []
     for mdt in (0, 1):
-        users.append(f"MDT{mdt:04x}={ask(str(control), 'register', mdt=mdt, name='lb-demo')}")
+        users.append(f"MDT{mdt:04x}={ask(control, 'register', mdt=mdt, name='lb-demo')}")
         say(f"lctl --device simfs-MDT{mdt:04x} changelog_register -u lb-demo      {users[-1].partition('=')[2]}")
     copy_standard_library(stage.scratch / SOURCE)
     where = {"source": SOURCE, "target": "backup", "devices": f"{MOUNT}/dev"}
@@ -119,9 +97,9 @@ def main() -> int:
         return 1
     with scratch_folder(keep=False) as scratch:
         try:
-            with simulated_lustre(scratch / "lustre") as control:
+            with served(str(scratch / "lustre")) as control:
                 problems = demonstrate(Stage(scratch), control)
-        except DemoError as exc:
+        except (DemoError, LustreError) as exc:
             say(f"\nFAILED: {exc}")
             return 1
     say(f"\nFAILED: {problems:,} differences" if problems else "\nAll is well.")

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lb_lustre.simulator.client import ask
+from lb_lustre.simulator.client import ask, served
 from lbcore.testing import MakeJob
 from lbcore.testing.job import Job
 
 _MDTS = 2
-_STARTS_WITHIN_SECONDS = 20
 
 
 class Simulated:
@@ -49,8 +45,8 @@ class Simulated:
 
 @pytest.fixture
 def lustre(tmp_path: Path) -> Iterator[Simulated]:
-    with simulated(tmp_path / "lustre") as served:
-        yield served
+    with simulated(tmp_path / "lustre") as there:
+        yield there
 
 
 @contextlib.contextmanager
@@ -59,19 +55,8 @@ def simulated(folder: Path) -> Iterator[Simulated]:
     if os.geteuid() != 0 or not os.access("/dev/fuse", os.R_OK | os.W_OK):
         pytest.skip("needs root and /dev/fuse: a simulated Lustre is mounted")
     pytest.importorskip("mfusepy", reason="needs mfusepy: a simulated Lustre is mounted", exc_type=ImportError)
-    folder.mkdir()
-    served = Simulated(folder)
-    with open(folder / "log", "wb") as log:
-        server = subprocess.Popen([sys.executable, "-m", "lb_lustre.simulator", str(folder)], stdout=log, stderr=log)
-    try:
-        until = time.monotonic() + _STARTS_WITHIN_SECONDS
-        while not served.root.is_dir():
-            assert server.poll() is None and time.monotonic() < until, (folder / "log").read_text()
-            time.sleep(0.02)  # it says by being there that it is mounted
-        yield served
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder / "mount")], check=False)
-        server.wait()
+    with served(str(folder)):
+        yield Simulated(folder)
 
 
 @pytest.fixture

@@ -407,7 +407,7 @@ def test_the_transfer_can_be_pickled_and_is_registered(place: Place) -> None:
     plugins = Plugins()
     registration = plugins.transfers()["rsync"]
     transfer = registration.create(registration.config(whole_file=False))
-    again = pickle.loads(pickle.dumps(transfer))
+    again = pickle.loads(pickle.dumps(transfer))  # as an executor of other processes does; lb itself never does
     assert again == transfer
     place.write(b"f", b"x")
     (result,) = again.deliver(View(root=place.source, stable=True), place.items(b"f"), place.folder, place.tree)

@@ -52,6 +52,18 @@ def verified(job: Job) -> tuple[int, str]:
     return result.exit_code, result.stdout
 
 
+def change_linked_file(job: Job, change: str) -> None:
+    """``file`` and ``d/same`` are one file."""
+    if change == "content":
+        write(at(job, "file"), b"new content")
+    elif change == "removed":
+        os.unlink(at(job, "file"))
+        os.unlink(at(job, "d/same"))
+    else:
+        move(job, "file", "d/z")
+        move(job, "d/same", "same")
+
+
 def assert_mended(job: Job, first: object) -> None:
     """Everything is right, now and at the first point in time."""
     backed_up(job)
@@ -167,14 +179,7 @@ def test_a_link_that_points_elsewhere_and_names_of_a_pipe_are_mended(job: Job) -
 def test_old_content_is_kept_under_whichever_name_it_still_has(job: Job, change: str) -> None:
     first = read_point(job.target, 1)
     os.unlink(in_mirror(job, "d/same"))  # the first name of `file`
-    if change == "content":
-        write(at(job, "file"), b"new content")
-    elif change == "removed":
-        os.unlink(at(job, "file"))
-        os.unlink(at(job, "d/same"))
-    else:
-        move(job, "file", "d/z")
-        move(job, "d/same", "same")
+    change_linked_file(job, change)
     assert job.run().exit_code in (0, 4)
     assert compare_trees(first, read_point(job.target, 1)) == []
     assert job.differences() == []
@@ -193,14 +198,7 @@ def test_old_content_is_kept_when_one_of_its_names_was_given_to_something_else(
         os.mkdir(in_mirror(job, "d/same"))
     else:
         write(in_mirror(job, "d/same"), b"ALIE")
-    if change == "content":
-        write(at(job, "file"), b"new content")
-    elif change == "removed":
-        os.unlink(at(job, "file"))
-        os.unlink(at(job, "d/same"))
-    else:
-        move(job, "file", "d/z")
-        move(job, "d/same", "same")
+    change_linked_file(job, change)
     assert job.run().exit_code in (0, 4)
     assert compare_trees(first, read_point(job.target, 1)) == []
     assert job.differences() == []

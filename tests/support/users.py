@@ -34,7 +34,7 @@ def as_ordinary_user(function: Callable[[], T]) -> T:
             except BaseException:
                 result = (False, traceback.format_exc())
             with open(writing, "wb") as file:
-                pickle.dump(result, file)
+                pickle.dump(result, file)  # from this test's own child to itself: nobody else writes there
         finally:
             os._exit(0)
     os.close(writing)
