@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import itertools
 import os
 import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -258,6 +261,31 @@ def test_records_of_a_crashed_server_whose_indices_are_used_again_are_not_missed
         lustre.ask("damage", mdt=mdt, what="roll_back", count=6)
     shell(lustre.root, "echo 11 >> x; echo 22 >> a/one; mv q r; echo 33 > a/b/two; chmod 640 a/sparse; mkdir a/p c/p")
     backed_up(job)
+
+
+@pytest.mark.parametrize("call", ["read", "clear"])
+def test_a_run_cut_short_while_it_reads_or_clears_misses_nothing(
+    lustre: Simulated, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    settle(monkeypatch)
+    job = make_job()
+    shell(lustre.root, SETUP)
+    for _ in range(3):
+        backed_up(job)
+    for place in range(4):
+        shell(lustre.root, f"echo {place} > f{place}; echo {place} >> a/one; mkdir m{place}; mv m{place} n{place}")
+        calls = itertools.count()
+        real = getattr(feed.Feed, call)
+
+        def cut(*arguments: Any, real: Any = real, calls: Any = calls, place: int = place) -> Any:
+            if next(calls) == place:
+                raise OSError(errno.EIO, "cut short here")
+            return real(*arguments)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(feed.Feed, call, cut)
+            assert job.run().exit_code in (0, 1)
+        backed_up(job)
 
 
 def test_a_server_that_is_not_connected_stops_the_run(lustre: Simulated, make_job: MakeJob, tmp_path: Path) -> None:
