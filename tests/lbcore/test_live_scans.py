@@ -206,6 +206,23 @@ def test_what_a_feed_forgot_to_mention_does_not_go_with_its_directory(lb_job: Ma
     assert (outcome.counts["objects_removed"], outcome.counts["files_copied"]) == (1, 0)
 
 
+def test_an_object_that_a_feed_named_and_that_could_not_be_looked_at_is_tried_again(lb_job: MakeJob) -> None:
+    feed = Feed()
+    job = lb_job(feed, detector="feed", racy_seconds=0)
+    put(job, "d/file", "d/other")
+    backed_up(job)
+    hidden = _posix_id(at(job, "d/file"))
+    feed.unreadable = lambda object_id: object_id == hidden
+    for path in ("d/file", "d/other"):
+        os.chmod(at(job, path), 0o600)
+    for _ in range(2):  # the feed names it once only
+        outcome = job.run()
+        assert outcome.exit_code == 3
+        assert problems(job, outcome.run)[hidden.hex().encode()] == "not today"
+    feed.unreadable = lambda object_id: False
+    backed_up(job)
+
+
 def _posix_id(path: bytes) -> bytes:
     fd = os.open(os.path.dirname(path), os.O_RDONLY)
     try:

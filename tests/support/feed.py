@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from lbcore import _posix, hookimpl
-from lbcore.model import Attributes, Hint, HintFlag, ObjectId, Observation, Seen, View
+from lbcore.model import Attributes, Hint, HintFlag, ObjectId, Observation, Seen, Unreadable, View
 from lbcore.plugins.types import Collection, DetectorPlugin, Known, Source
 from lbcore.scope import Scope
 
@@ -92,6 +92,8 @@ class Feed:
         """Set this, and the next collection says that the feed has a gap."""
         self.forgets: Callable[[ObjectId], bool] = lambda object_id: False
         """Which objects it never mentions, though it should."""
+        self.unreadable: Callable[[ObjectId], bool] = lambda object_id: False
+        """Which objects cannot be looked at."""
         self.observed: list[ObjectId] = []
         """What the core asked for since the test cleared this."""
         self.meddle: Callable[[int], None] = lambda count: None
@@ -133,7 +135,9 @@ class _Detector:
             self._feed.observed.append(hint.id)
             thing = now.get(hint.id)
             self._feed.meddle(len(self._feed.observed))
-            if thing is None:
+            if self._feed.unreadable(hint.id):
+                yield Unreadable(path=hint.id.hex().encode(), reason="not today", object=hint.id)
+            elif thing is None:
                 yield Observation(id=hint.id, attributes=None)
             else:
                 yield Observation(

@@ -118,6 +118,8 @@ class Unreadable:
     reason: str
     directory: ObjectId | None = None
     """The directory that could not be read, when it is one."""
+    object: ObjectId | None = None
+    """The object that a hint named, when that could not be looked at: the hint stays for the next run."""
     moving: bool = False
     """True when it was listed, and changed whenever it was: what was seen of it may not be all."""
 

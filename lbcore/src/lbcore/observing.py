@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from lbcore import source
 from lbcore.catalog.catalog import Catalog
-from lbcore.compare import Comparison
+from lbcore.compare.comparison import Comparison
 from lbcore.errors import SourceError
 from lbcore.model import Hint, HintFlag, Listing, ObjectId, Seen, Unreadable, View
 from lbcore.planning import CircleError, Order, close_over_gone
@@ -88,7 +88,7 @@ class Observing:
         try:
             root, attributes = source.look_at_root(self._view.root)
             with catalog.database.transaction():
-                comparison.see_root(root, attributes)
+                comparison.listed.see_root(root, attributes)
             known: Known = Nothing(seed=catalog.listings.seed) if distrust else catalog.listings
             try:
                 self._take(comparison, detector.observe(self._view, self._scope, known, catalog.hints.all()))
@@ -127,8 +127,8 @@ class Observing:
         """What a feed's observations lead to: unknown directories, whole; unknown parents; displaced objects."""
         asked: set[ObjectId] = set()
         while True:
-            for obj, directory_id in comparison.take_new_directories():
-                path = comparison.path_in_view(obj)
+            for obj, directory_id in comparison.observed.take_new_directories():
+                path = comparison.observed.path_in_view(obj)
                 if path is None:
                     continue
                 walker = Walker(
@@ -136,8 +136,8 @@ class Observing:
                     racy_seconds=self._racy_seconds, workers=self._workers,
                 )  # fmt: skip
                 self._take(comparison, walker.walk(path, directory_id))
-            wanted = comparison.take_unexplained() - asked
-            unconnected = comparison.take_unconnected()
+            wanted = comparison.observed.take_unexplained() - asked
+            unconnected = comparison.observed.take_unconnected()
             if not wanted:
                 break
             asked |= wanted

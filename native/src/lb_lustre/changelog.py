@@ -185,7 +185,7 @@ class Looking:
     @staticmethod
     def _unreadable(object_id: ObjectId, error: OSError | LustreError) -> Unreadable:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        return Unreadable(path=fid.text(object_id).encode(), reason=reason)
+        return Unreadable(path=fid.text(object_id).encode(), reason=reason, object=object_id)
 
     # -- what lies in the source --------------------------------------------------------------------------------
 

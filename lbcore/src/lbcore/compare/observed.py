@@ -1,0 +1,142 @@
+"""Objects as a feed has them looked at, one by one, against the catalog."""
+
+from __future__ import annotations
+
+import stat
+
+from lbcore._posix import check_name
+from lbcore.catalog.objects import ROOT, Row
+from lbcore.catalog.steps import What
+from lbcore.compare.draft import Draft, differs, step_row
+from lbcore.model import Entry, HintFlag, ObjectId, Observation
+from lbcore.scope import Scope
+
+_DEEPEST = 100_000
+"""More directories on a path than this are a circle, which only moves during an observation can make."""
+
+
+class Observed:
+    """Compares single observations, and keeps what they lead to: what else must be looked at."""
+
+    def __init__(self, draft: Draft, scope: Scope) -> None:
+        self._draft = draft
+        self._catalog = draft.catalog
+        self._scope = scope
+        self._unconnected: list[Observation] = []
+        self._unexplained: set[ObjectId] = set()
+        self._new_directories: list[tuple[int, ObjectId]] = []
+
+    def see(self, seen: Observation) -> None:
+        """One object: gone, out of the job's scope, or with all its names."""
+        row = self._catalog.objects.by_id(seen.id)
+        self._draft.flush()
+        if not self._draft.view.stable:
+            self._draft.moving = True
+            number = self._draft.number(seen.id)
+            if number is not None:
+                self._catalog.plan.forget_names(number)
+        if seen.attributes is None or not seen.names:
+            if row is not None:
+                for parent, name in self._catalog.names.of(row.obj):
+                    self._catalog.plan.lose_name(parent, name, row.obj)
+            return
+        parents = [self._draft.number(parent) for parent, _ in seen.names]
+        if None in parents:
+            self._unconnected.append(seen)
+            self._unexplained |= {one for (one, _), number in zip(seen.names, parents, strict=True) if number is None}
+            return
+        wanted = {(parent, name) for parent, (_, name) in zip(parents, seen.names, strict=True) if parent}
+        entry = Entry(b"", seen.id, seen.attributes)
+        obj = self._draft.number(seen.id)
+        if obj is None:
+            obj = self._draft.new_number()
+            if stat.S_ISDIR(seen.attributes.mode):
+                self._new_directories.append((obj, seen.id))
+        present = set(self._catalog.names.of(obj))
+        self._put(obj, row, seen, entry, same_names=present == wanted)
+        if row is not None and self._scope.by_path and wanted != present and stat.S_ISDIR(row.mode):
+            self._new_directories.append((obj, seen.id))  # what is below it has other paths now
+        self._name(obj, present, wanted)
+
+    # -- names --------------------------------------------------------------------------------------------------
+
+    def _name(self, obj: int, present: set[tuple[int, bytes]], wanted: set[tuple[int, bytes]]) -> None:
+        """An object has the names ``wanted``, and in the catalog the names ``present``."""
+        plan = self._catalog.plan
+        for parent, name in present - wanted:
+            plan.lose_name(parent, name, obj)
+        if self._draft.moving:
+            for parent, name in wanted:
+                self._displace(parent, name, obj)
+        for parent, name in wanted - present:
+            check_name(name)
+            other = self._catalog.names.child(parent, name)
+            if other is not None and other != obj:
+                plan.lose_name(parent, name, other)
+                occupant = self._catalog.objects.get(other)
+                if occupant is not None:
+                    self._unexplained.add(occupant.id)
+            plan.gain_name(parent, name, obj)
+
+    def _displace(self, parent: int, name: bytes, obj: int) -> None:
+        """An object is seen at a name where another was seen before: that one must be elsewhere now."""
+        plan = self._catalog.plan
+        other = plan.gaining(parent, name)
+        if other is not None and other != obj:
+            plan.drop_gained(parent, name)
+            step = plan.step(other)
+            if step is not None:
+                self._unexplained.add(step.id)
+        plan.keep_name(parent, name, obj)
+
+    # -- what it is like ----------------------------------------------------------------------------------------
+
+    def _put(self, obj: int, row: Row | None, seen: Observation, entry: Entry, *, same_names: bool) -> None:
+        now = entry.attributes
+        regular = stat.S_ISREG(now.mode)
+        extras = self._catalog.extras.number(seen.extras)
+        hinted = regular and bool(self._catalog.hints.flags(seen.id) & HintFlag.DATA)
+        if row is None:
+            what = What.NEW | (What.DATA if regular else What.ATTRIBUTES)
+        elif not differs(row, entry) and (row.extras, row.link_target) == (extras, seen.link_target):
+            # What was seen before, and differently, has a step: that one has to say what it is like by now.
+            still = self._draft.view.stable or self._catalog.plan.step(obj) is None
+            if not hinted and same_names and still:
+                return  # the feed mentioned it, and nothing is different
+            what = What.COMPARE if hinted else What.NAMES
+        elif regular and (now.size != row.size or now.mtime_ns != row.mtime_ns):
+            what = What.ATTRIBUTES | What.DATA
+        elif regular and (now.ctime_ns != row.ctime_ns or hinted):
+            what = What.ATTRIBUTES | What.COMPARE
+        else:
+            what = What.ATTRIBUTES
+        self._catalog.plan.put(step_row(obj, entry, what, row, link_target=seen.link_target, extras=extras))
+        self._draft.keep_entry_if_racy(entry)
+
+    # -- what else must be looked at ----------------------------------------------------------------------------
+
+    def take_new_directories(self) -> list[tuple[int, ObjectId]]:
+        """Directories seen since the last call that the catalog does not know: to be listed whole."""
+        found, self._new_directories = self._new_directories, []
+        return found
+
+    def take_unexplained(self) -> set[ObjectId]:
+        """Objects to be looked at too: unknown parents of names, and those whose name another one has now."""
+        found, self._unexplained = self._unexplained, set()
+        return found
+
+    def take_unconnected(self) -> list[Observation]:
+        """Observations with a name in a directory that is not known (yet)."""
+        found, self._unconnected = self._unconnected, []
+        return found
+
+    def path_in_view(self, obj: int) -> bytes | None:
+        """The path of a directory as the observations have it; None when it has none any more."""
+        parts: list[bytes] = []
+        while obj != ROOT:
+            names = self._catalog.plan.names(obj, gained=True) or self._catalog.names.of(obj)
+            if not names or len(parts) > _DEEPEST:
+                return None
+            obj, name = names[0]
+            parts.append(name)
+        return b"/".join(reversed(parts))
