@@ -24,7 +24,7 @@ pytestmark = pytest.mark.sweep
 NUMBERS = st.integers(min_value=0, max_value=40)
 CHANGES = st.lists(st.builds(Change, st.sampled_from(sorted(KINDS)), NUMBERS, NUMBERS, NUMBERS), max_size=10)
 ROUNDS = st.lists(st.tuples(CHANGES, st.integers(0, 12)), min_size=1, max_size=4)
-"""Changes, and what happens to the servers before and after them: see ``crash`` and ``lose``."""
+"""Changes, and what happens to the servers before and after them: see ``crash``, ``migrate`` and ``lose``."""
 EXAMPLES = settings.default.max_examples if settings.default else 100
 STANDARD = [
     Change(*change)
@@ -57,6 +57,15 @@ def lose(lustre: Simulated, what: int) -> set[int]:
     return {0, 5}
 
 
+def migrate(lustre: Simulated, source: bytes, what: int) -> None:
+    """Some objects move to another server, one of them twice, and get other FIDs."""
+    if what in (4, 5, 6, 7):
+        paths = sorted(os.path.join(top, name) for top, folders, files in os.walk(source) for name in folders + files)
+        for path in [*paths[what - 4 :: 4], *paths[:1]]:
+            below = os.path.relpath(path, os.fsencode(lustre.root))
+            lustre.ask("migrate", path=os.fsdecode(below), mdt=(what + len(path)) % 2)
+
+
 @pytest.mark.parametrize("detector", ["changelog", "scan"])
 @given(rounds=ROUNDS)
 @settings(deadline=None, max_examples=EXAMPLES // 4, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -84,6 +93,7 @@ def test_the_backup_equals_the_source_after_each_run_and_every_point_in_time_sta
                 crash(lustre, what)
                 for change in changes:
                     changer.make(change)
+                migrate(lustre, source, what)
                 allowed = lose(lustre, what)
                 before = seen(source)
                 outcome = job.run()

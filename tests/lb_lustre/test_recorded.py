@@ -45,7 +45,7 @@ def reduced(scenario: str, seed: int) -> tuple[dict[str, int], list[tuple[str, s
         pieces, stream = chance.choice(waiting)
         reduction.feed(pieces.pop(0), stream)
     hints = {fid.text(object_id): flags for object_id, flags, _ in reduction.hints()}
-    return hints, [(fid.text(old), fid.text(new)) for old, new in reduction.renumbered]
+    return hints, [(fid.text(old), fid.text(new)) for old, new in reduction.renumbered()]
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -143,17 +143,6 @@ def test_a_job_of_a_subdirectory_sees_what_comes_and_goes_and_nothing_of_the_res
     assert source.is_dir()
 
 
-def test_a_migration_to_another_server_loses_nothing(lustre: Simulated, make_job: MakeJob) -> None:
-    job = make_job()
-    shell(lustre.root, SETUP)
-    backed_up(job)
-    for path in ("a/b", "a/one"):
-        lustre.ask("migrate", path=path, mdt=1)
-    backed_up(job)
-    shell(lustre.root, CHANGE)
-    backed_up(job)
-
-
 def test_a_file_that_stays_open_is_looked_at_again_though_no_record_tells(
     lustre: Simulated, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -75,6 +75,7 @@ class Observing:
         catalog = self._catalog
         with catalog.database.transaction():
             catalog.plan.clear()
+            catalog.renumbered.restart()
             catalog.runs.forget_problems(self._run)
         started_ns = time.time_ns()
         comparison = Comparison(

@@ -309,6 +309,7 @@ class JobRun:
         found = detector.collect(self._source, catalog.meta.get(_CURSOR))
         with catalog.database.transaction():
             catalog.hints.add(found.hints, collection, time.time_ns())
+            catalog.renumbered.add(found.renumbered, collection)
             catalog.meta.put(COLLECTION, collection)
             catalog.meta.put(_CUT, found.cut_ns)
             if acknowledge:
@@ -394,6 +395,7 @@ class JobRun:
                 catalog.hints.restart_captured(State.FAILED, time.time_ns())
                 run = catalog.runs.get(number)
                 assert run is not None
+                catalog.renumbered.drop_used(catalog.meta.get(COLLECTION), keep_waiting=not run.scan)
                 if run.scan:
                     catalog.meta.remove(_GAP)
                     catalog.meta.put(_SCOPE, catalog.meta.get(_SCOPE_SEEN))

@@ -390,7 +390,7 @@ cdef class Reduction:
     cdef uint64_t _limit
     cdef Touch _waiting[BATCH + TOUCHES]
     cdef int _waiting_count
-    cdef list _renumbered
+    cdef bytearray _renumbered
 
     def __cinit__(self, Py_ssize_t limit=ENTRIES_MAX):
         """:param limit: ``feed`` stops before a buffer that could lead to more FIDs than this."""
@@ -398,7 +398,7 @@ cdef class Reduction:
             raise ValueError(f"a reduction holds between 1 and {ENTRIES_MAX} FIDs")
         self._limit = limit
         self._mask = 0
-        self._renumbered = []
+        self._renumbered = bytearray()
         self._allocate(1 << 12)
 
     cdef int _allocate(self, uint64_t slots) except -1:
@@ -432,10 +432,11 @@ cdef class Reduction:
         cdef uint64_t chunks = (self._count + CHUNK - 1) >> CHUNK_BITS
         return chunks * CHUNK * sizeof(Entry) + (self._mask + 1) * sizeof(uint32_t)
 
-    @property
     def renumbered(self):
         """Migrations as (old id, new id), in the order of their records."""
-        return self._renumbered
+        cdef Py_ssize_t at
+        for at in range(0, len(self._renumbered), 32):
+            yield bytes(self._renumbered[at : at + 16]), bytes(self._renumbered[at + 16 : at + 32])
 
     def feed(self, buffer, Stream stream not None):
         """Take the whole records in ``buffer``, as the device gives them.
@@ -499,7 +500,7 @@ cdef class Reduction:
     cdef int _renumber(self, Record *record) except -1:
         old, new = packed(record.source), packed(record.target)
         if old != new and record.source.seq and record.target.seq:
-            self._renumbered.append((old, new))
+            self._renumbered += old + new
         return 0
 
     cdef inline void _announce(self, Touch *one) noexcept nogil:

@@ -86,7 +86,13 @@ class Changelog:
         cut_ns = ledger.cut(max(_nanoseconds(stream.last_time) for stream in streams), now_ns)
         after = Ledger(filesystem=filesystem, entries=entries, cut_ns=cut_ns, cut_at_ns=now_ns)
         why = "; ".join(gap for gap in gaps if gap)
-        return Collection(hints=_hints(reduction), cursor=after.encode(), gap=why or None, cut_ns=cut_ns)
+        return Collection(
+            hints=_hints(reduction),
+            renumbered=reduction.renumbered(),
+            cursor=after.encode(),
+            gap=why or None,
+            cut_ns=cut_ns,
+        )
 
     def acknowledge(self, source: Source, cursor: bytes) -> None:
         """Let the servers forget what is durable here and was seen to be committed there."""

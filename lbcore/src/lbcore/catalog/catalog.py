@@ -13,6 +13,7 @@ from lbcore.catalog.listings import Listings
 from lbcore.catalog.meta import Meta
 from lbcore.catalog.names import Names
 from lbcore.catalog.objects import Objects
+from lbcore.catalog.renumbered import Renumbered
 from lbcore.catalog.runs import Runs
 from lbcore.catalog.schema import AFTER_FIRST_LOAD
 from lbcore.catalog.steps import Plan
@@ -27,6 +28,7 @@ class Catalog:
     meta: Meta
     runs: Runs
     hints: Hints
+    renumbered: Renumbered
     objects: Objects
     names: Names
     extras: Extras
@@ -61,6 +63,7 @@ class Catalog:
             meta=meta,
             runs=Runs(database),
             hints=Hints(database),
+            renumbered=Renumbered(database),
             objects=Objects(database),
             names=Names(database),
             extras=Extras(database),

@@ -68,11 +68,15 @@ class Hints:
         return int(self._database.value("SELECT count(*) FROM hint"))
 
     def all(self) -> Iterator[Hint]:
-        """Every hint, in id order."""
-        sql = "SELECT id, flags, time_ns FROM hint WHERE id > ? ORDER BY id LIMIT ?"
-        for page in self._database.pages(sql, (b"",), 10_000, slice(0, 1)):
-            for object_id, flags, time_ns in page:
-                yield Hint(id=object_id, flags=HintFlag(flags), time_ns=time_ns)
+        """Every hint, in id order; what was renumbered comes last, after all that it may have been called before."""
+        for renumbered in ("NOT IN", "IN"):
+            sql = (
+                f"SELECT id, flags, time_ns FROM hint WHERE id > ? AND id {renumbered} (SELECT new FROM renumbered) "
+                "ORDER BY id LIMIT ?"
+            )
+            for page in self._database.pages(sql, (b"",), 10_000, slice(0, 1)):
+                for object_id, flags, time_ns in page:
+                    yield Hint(id=object_id, flags=HintFlag(flags), time_ns=time_ns)
 
     def drop_used(self, collection: int, *, racy_from_ns: int, open_from_ns: int) -> None:
         """Drop what no later collection than ``collection`` has touched.

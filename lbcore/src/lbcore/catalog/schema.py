@@ -137,5 +137,19 @@ AFTER_FIRST_LOAD = {
 }
 """Indexes that the first run does without and makes at its end: sorting them once is faster than growing them."""
 
-MIGRATIONS: tuple[str, ...] = (_FIRST + _INDEXES + ";\n".join(AFTER_FIRST_LOAD.values()) + ";\n",)
+_RENUMBERED = """
+-- What the source calls otherwise now; a row stays until a run has used it.
+CREATE TABLE renumbered (
+    old BLOB PRIMARY KEY,
+    new BLOB NOT NULL,
+    collection INTEGER NOT NULL,
+    seen INTEGER NOT NULL         -- what the open run saw of the old id (renumbered.Old)
+) WITHOUT ROWID;
+CREATE INDEX renumbered_new ON renumbered (new);
+"""
+
+MIGRATIONS: tuple[str, ...] = (
+    _FIRST + _INDEXES + ";\n".join(AFTER_FIRST_LOAD.values()) + ";\n",
+    _RENUMBERED,
+)
 """Migration N brings a database from ``user_version`` N to N + 1."""

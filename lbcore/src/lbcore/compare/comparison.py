@@ -70,9 +70,12 @@ class Comparison:
         self.flush()
         for hint in self._catalog.hints.all():
             self._compare_hint(hint)
+        for old in self._catalog.renumbered.waiting():
+            self._draft.keep_hint(old, HintFlag.NAMES)  # its names stay until it is known what it is called now
 
     def _compare_hint(self, hint: Hint) -> None:
-        row, plan = self._catalog.objects.by_id(hint.id), self._catalog.plan
+        obj, plan = self._draft.number(hint.id), self._catalog.plan
+        row = None if obj is None else self._catalog.objects.get(obj)
         if row is None:
             return
         if hint.flags & HintFlag.DAMAGED:
@@ -81,8 +84,9 @@ class Comparison:
             if stat.S_ISREG(row.mode):
                 plan.want_content(row.obj)
         elif hint.flags & HintFlag.DATA and stat.S_ISREG(row.mode):
-            if plan.step(row.obj) is None:
+            step = plan.step(row.obj)
+            if step is None:
                 plan.put((*row, What.COMPARE if row.digest else What.DATA))
             else:
                 plan.want_comparison(row.obj)  # what is known to differ may not be all
-            self._draft.keep_if_racy(row.id, row.ctime_ns, HintFlag.DATA)  # until it is quiet
+            self._draft.keep_if_racy(step.id if step else row.id, row.ctime_ns, HintFlag.DATA)  # until it is quiet

@@ -9,6 +9,7 @@ from typing import Any
 
 from lbcore.catalog.catalog import Catalog
 from lbcore.catalog.objects import Row
+from lbcore.catalog.renumbered import Old
 from lbcore.catalog.steps import PlainFile, What
 from lbcore.model import Entry, HintFlag, ObjectId, View
 
@@ -31,6 +32,7 @@ class Draft:
         """Whether this is the first backup: nothing is known."""
         self.moving = False
         """True when something was seen twice, and differently: the view did not hold still."""
+        self._renumbered = catalog.renumbered.any()
         self._run = run
         self._kept_collection = kept_collection
         self._next = catalog.objects.largest_number() + 1
@@ -49,6 +51,10 @@ class Draft:
         if obj is None and not self.empty:
             row = self.catalog.objects.by_id(object_id)
             obj = None if row is None else row.obj
+        if obj is None and self._renumbered:
+            before = self.catalog.renumbered.before(object_id)
+            if before is not None and before.seen in (Old.GONE, Old.FOLLOWED):
+                return self.number(before.id)
         return obj
 
     def number_of_entry(self, entry: Entry) -> int | None:

@@ -6,6 +6,7 @@ import stat
 
 from lbcore._posix import check_name
 from lbcore.catalog.objects import ROOT, Row
+from lbcore.catalog.renumbered import Old
 from lbcore.catalog.steps import What
 from lbcore.compare.draft import Draft, differs, step_row
 from lbcore.model import Entry, HintFlag, ObjectId, Observation
@@ -22,14 +23,17 @@ class Observed:
         self._draft = draft
         self._catalog = draft.catalog
         self._scope = scope
+        self._renumbered = draft.catalog.renumbered.any()
         self._unconnected: list[Observation] = []
         self._unexplained: set[ObjectId] = set()
         self._new_directories: list[tuple[int, ObjectId]] = []
 
     def see(self, seen: Observation) -> None:
         """One object: gone, out of the job's scope, or with all its names."""
-        row = self._catalog.objects.by_id(seen.id)
         self._draft.flush()
+        if self._renumbered and self._depends_on_another(seen):
+            return
+        row = self._row(seen.id)
         if not self._draft.view.stable:
             self._draft.moving = True
             number = self._draft.number(seen.id)
@@ -37,8 +41,7 @@ class Observed:
                 self._catalog.plan.forget_names(number)
         if seen.attributes is None or not seen.names:
             if row is not None:
-                for parent, name in self._catalog.names.of(row.obj):
-                    self._catalog.plan.lose_name(parent, name, row.obj)
+                self._lose(row, seen)
             return
         parents = [self._draft.number(parent) for parent, _ in seen.names]
         if None in parents:
@@ -57,6 +60,46 @@ class Observed:
         if row is not None and self._scope.by_path and wanted != present and stat.S_ISDIR(row.mode):
             self._new_directories.append((obj, seen.id))  # what is below it has other paths now
         self._name(obj, present, wanted)
+        self._settle(row, seen)
+
+    # -- what has another id now --------------------------------------------------------------------------------
+
+    def _depends_on_another(self, seen: Observation) -> bool:
+        """Whether it takes a look at the object's other id to know what an observation means."""
+        renumbered = self._catalog.renumbered
+        after = renumbered.after(seen.id)
+        if self._catalog.objects.by_id(seen.id) is None:
+            if after is not None and seen.attributes is None:
+                return True  # it was called so for a while
+            before = renumbered.before(seen.id)
+            if before is None or before.seen != Old.UNSEEN:
+                return False
+            self._unconnected.append(seen)
+            self._unexplained.add(before.id)
+            return True
+        if after is None or self._catalog.objects.by_id(after) is not None:
+            return False
+        renumbered.see(seen.id, Old.GONE if seen.attributes is None else Old.THERE)
+        return seen.attributes is None  # it is gone under this id only; what is seen of the new one counts
+
+    def _row(self, object_id: ObjectId) -> Row | None:
+        """What the catalog knows of an object, under the id it has or the one it had."""
+        row = self._catalog.objects.by_id(object_id)
+        if row is None and self._renumbered:
+            before = self._catalog.renumbered.before(object_id)
+            if before is not None and before.seen in (Old.GONE, Old.FOLLOWED):
+                return self._catalog.objects.by_id(before.id)
+        return row
+
+    def _settle(self, row: Row | None, seen: Observation) -> None:
+        """What an object is and what it is called now is known."""
+        if row is not None and row.id != seen.id:
+            self._catalog.renumbered.see(row.id, Old.FOLLOWED)
+
+    def _lose(self, row: Row, seen: Observation) -> None:
+        for parent, name in self._catalog.names.of(row.obj):
+            self._catalog.plan.lose_name(parent, name, row.obj)
+        self._settle(row, seen)
 
     # -- names --------------------------------------------------------------------------------------------------
 
@@ -98,7 +141,7 @@ class Observed:
         hinted = regular and bool(self._catalog.hints.flags(seen.id) & HintFlag.DATA)
         if row is None:
             what = What.NEW | (What.DATA if regular else What.ATTRIBUTES)
-        elif not differs(row, entry) and (row.extras, row.link_target) == (extras, seen.link_target):
+        elif _is_same(row, entry) and (row.extras, row.link_target) == (extras, seen.link_target):
             # What was seen before, and differently, has a step: that one has to say what it is like by now.
             still = self._draft.view.stable or self._catalog.plan.step(obj) is None
             if not hinted and same_names and still:
@@ -140,3 +183,7 @@ class Observed:
             obj, name = names[0]
             parts.append(name)
         return b"/".join(reversed(parts))
+
+
+def _is_same(row: Row, entry: Entry) -> bool:
+    return row.id == entry.id and not differs(row, entry)

@@ -54,6 +54,8 @@ class Collection:
     hints: Iterable[Hint]
     cursor: bytes
     """Position after the last hint; acknowledged once the hints are durable."""
+    renumbered: Iterable[tuple[ObjectId, ObjectId]] = ()
+    """Objects that are called otherwise now, as (old id, new id); both are hinted."""
     gap: str | None = None
     """Why the feed cannot be trusted since the last cursor; the run then scans."""
     cut_ns: int = 0
