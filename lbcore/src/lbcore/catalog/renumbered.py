@@ -82,12 +82,11 @@ class Renumbered:
         """Note what was seen."""
         self._database.execute("UPDATE renumbered SET seen = ? WHERE old = ?", (seen, old))
 
-    def waiting(self) -> list[ObjectId]:
-        """Old ids that are gone, while nobody could look at the new one."""
-        return [old for (old,) in self._database.execute("SELECT old FROM renumbered WHERE seen = ?", (Old.GONE,))]
-
     def drop_used(self, collection: int, *, keep_waiting: bool) -> None:
-        """Drop what no later collection than ``collection`` has touched."""
+        """Drop what no later collection than ``collection`` has touched.
+
+        :param keep_waiting: but not where the old id is gone and the new one could not be looked at.
+        """
         self._database.execute(
             "DELETE FROM renumbered WHERE collection <= ? AND NOT (seen = ? AND ?)",
             (collection, Old.GONE, keep_waiting),

@@ -70,8 +70,6 @@ class Comparison:
         self.flush()
         for hint in self._catalog.hints.all():
             self._compare_hint(hint)
-        for old in self._catalog.renumbered.waiting():
-            self._draft.keep_hint(old, HintFlag.NAMES)  # its names stay until it is known what it is called now
 
     def _compare_hint(self, hint: Hint) -> None:
         obj, plan = self._draft.number(hint.id), self._catalog.plan
