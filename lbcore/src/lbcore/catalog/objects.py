@@ -38,6 +38,36 @@ _AT = (
     f"SELECT obj, {OBJECT_COLUMNS} FROM object_past WHERE obj = :obj AND first_run <= :run AND last_run >= :run"
 )
 
+_TOGETHER = 2_000
+_LARGEST = 2**63 - 1
+# In a large catalog each change of a batch lies on pages of its own. So a row is updated, not replaced, which leaves
+# the index of its id alone; and parts of a batch are so small that what one statement has read is there for the next.
+_PART = "FROM batch b CROSS JOIN step s ON s.obj = b.obj"
+_IN_PART = "b.obj BETWEEN :first AND :last"
+_REST = OBJECT_COLUMNS.removeprefix("id, ")
+_OF_STEP = ", ".join(f"s.{column}" for column in OBJECT_COLUMNS.split(", "))
+_OF_OBJECT = ", ".join(f"o.{column}" for column in OBJECT_COLUMNS.split(", "))
+_DROP_EQUAL = (
+    f"DELETE FROM batch WHERE obj IN (SELECT b.obj {_PART} CROSS JOIN object o ON o.obj = b.obj "
+    f"WHERE {_IN_PART} AND ({_OF_STEP}) IS ({_OF_OBJECT}))"
+)
+_CLOSE = (  # What began in this very run was never part of a point in time.
+    f"INSERT INTO object_past SELECT o.obj, :run - 1, {_OF_OBJECT}, o.first_run "
+    f"FROM batch b CROSS JOIN object o ON o.obj = b.obj WHERE {_IN_PART} AND o.first_run < :run"
+)
+_UPDATE = (
+    f"UPDATE object SET ({_REST}, first_run) = (SELECT {_REST}, :run FROM step s WHERE s.obj = object.obj) "
+    f"WHERE obj IN (SELECT b.obj FROM batch b WHERE {_IN_PART})"
+)
+_RENUMBER = (
+    f"UPDATE OR REPLACE object SET id = (SELECT s.id FROM step s WHERE s.obj = object.obj) WHERE obj IN "
+    f"(SELECT b.obj {_PART} CROSS JOIN object o ON o.obj = b.obj WHERE {_IN_PART} AND s.id != o.id)"
+)
+_ADD_MISSING = (
+    f"INSERT OR REPLACE INTO object SELECT s.obj, {_OF_STEP}, :run {_PART} "
+    f"WHERE {_IN_PART} AND NOT EXISTS (SELECT 1 FROM object o WHERE o.obj = b.obj)"
+)
+
 
 class Objects:
     """Look up objects; enter the effects of a batch (table ``batch``, see ``steps``).
@@ -69,18 +99,16 @@ class Objects:
 
     def children(self, parent: int) -> dict[bytes, Row]:
         """The objects named in a directory now, by name."""
-        columns = ", ".join(f"o.{column}" for column in OBJECT_COLUMNS.split(", "))
         cursor = self._database.execute(
-            f"SELECT n.name, o.obj, {columns} FROM name n JOIN object o ON o.obj = n.obj WHERE n.parent = ?",
+            f"SELECT n.name, o.obj, {_OF_OBJECT} FROM name n JOIN object o ON o.obj = n.obj WHERE n.parent = ?",
             (parent,),
         )
         return {row[0]: Row._make(row[1:]) for row in cursor}
 
     def child(self, parent: int, name: bytes) -> Row | None:
         """The object of this name in a directory now, or None."""
-        columns = ", ".join(f"o.{column}" for column in OBJECT_COLUMNS.split(", "))
         row = self._database.row(
-            f"SELECT o.obj, {columns} FROM name n JOIN object o ON o.obj = n.obj WHERE n.parent = ? AND n.name = ?",
+            f"SELECT o.obj, {_OF_OBJECT} FROM name n JOIN object o ON o.obj = n.obj WHERE n.parent = ? AND n.name = ?",
             (parent, name),
         )
         return None if row is None else Row(*row)
@@ -110,36 +138,31 @@ class Objects:
 
     def put_batch(self, run: int) -> None:
         """The objects of the batch are now as their steps say. Those that already were drop out of the batch."""
-        columns = ", ".join(f"s.{column}" for column in OBJECT_COLUMNS.split(", "))
-        before = columns.replace("s.", "o.")
-        self._database.execute(
-            "DELETE FROM batch WHERE obj IN (SELECT b.obj FROM batch b CROSS JOIN step s ON s.obj = b.obj "
-            f"CROSS JOIN object o ON o.obj = b.obj WHERE ({columns}) IS ({before}))"
-        )
-        self._close_batch(run)
-        self.add_batch(run)
+        for first, last in self._parts_of_batch():
+            values = {"run": run, "first": first, "last": last}
+            self._database.execute(_DROP_EQUAL, values)
+            self._database.execute(_CLOSE, values)
+            self._database.execute(_UPDATE, values)
+            self._database.execute(_RENUMBER, values)
+            self._database.execute(_ADD_MISSING, values)
 
     def add_batch(self, run: int) -> None:
         """The objects of the batch, which were not there before, are as their steps say."""
-        columns = ", ".join(f"s.{column}" for column in OBJECT_COLUMNS.split(", "))
-        self._database.execute(
-            f"INSERT OR REPLACE INTO object SELECT s.obj, {columns}, ? FROM batch b CROSS JOIN step s ON s.obj = b.obj",
-            (run,),
-        )
+        self._database.execute(f"INSERT OR REPLACE INTO object SELECT s.obj, {_OF_STEP}, ? {_PART}", (run,))
 
     def remove_batch(self, run: int) -> None:
         """The objects of the batch are gone."""
-        self._close_batch(run)
+        for first, last in self._parts_of_batch():
+            self._database.execute(_CLOSE, {"run": run, "first": first, "last": last})
         self._database.execute("DELETE FROM object WHERE obj IN (SELECT obj FROM batch)")
 
-    def _close_batch(self, run: int) -> None:
-        # What began in this very run was never part of a point in time.
-        columns = ", ".join(f"o.{column}" for column in OBJECT_COLUMNS.split(", "))
-        self._database.execute(
-            f"INSERT INTO object_past SELECT o.obj, :run - 1, {columns}, o.first_run "
-            "FROM batch b CROSS JOIN object o ON o.obj = b.obj WHERE o.first_run < :run",
-            {"run": run},
-        )
+    def _parts_of_batch(self) -> Iterator[tuple[int, int]]:
+        """First and last number of each part."""
+        first, sql = 0, "SELECT obj FROM batch WHERE obj >= ? ORDER BY obj LIMIT 1 OFFSET ?"
+        while first is not None:
+            following = self._database.value(sql, (first, _TOGETHER))
+            yield first, _LARGEST if following is None else following - 1
+            first = following
 
     def content_is_kept(self, obj: int, data_run: int) -> bool:
         """Whether a point in time still shows the content that ``data_run`` brought."""
