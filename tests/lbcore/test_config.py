@@ -1,116 +1,33 @@
 """The configuration: what is read, what is refused, and how the message helps."""
 
+from __future__ import annotations
+
 import json
 import os
-from collections.abc import Iterator
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, fields
 from pathlib import Path
 
 import pytest
 
-from lbcore import hookimpl
-from lbcore.config.job import Config, JobConfig, to_plain
+from lbcore.config.job import to_plain
 from lbcore.config.keys import JOB_KEYS, JobKeys
-from lbcore.config.limits import MaxDelete, parse_duration
+from lbcore.config.limits import MaxDelete
 from lbcore.config.loader import load_config, parse_config
 from lbcore.config.toml import job_text
 from lbcore.errors import UsageError
 from lbcore.plugins.manager import Plugins
-from lbcore.plugins.types import (
-    DetectorPlugin,
-    ExecutorPlugin,
-    NoOptions,
-    SnapshotterPlugin,
-    TransferPlugin,
-    VerifierPlugin,
-)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CarryOptions:
-    compress: bool = False
-    level: int = 3
-    rate: float = 1.5
-    program: str = "carry"
-    arguments: tuple[str, ...] = ()
-    password_file: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.level > 9:
-            raise ValueError(f"level is at most 9, found {self.level}")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class NeedyOptions:
-    host: str
-
-
-class Things:
-    """What a job chooses when it says nothing, and a little more."""
-
-    @hookimpl
-    def lb_register_snapshotters(self) -> Iterator[SnapshotterPlugin]:
-        yield SnapshotterPlugin(name="none", summary="", create=lambda options: options)
-
-    @hookimpl
-    def lb_register_detectors(self) -> Iterator[DetectorPlugin]:
-        yield DetectorPlugin(name="scan", summary="", create=lambda options: options)
-
-    @hookimpl
-    def lb_register_transfers(self) -> Iterator[TransferPlugin]:
-        yield TransferPlugin(name="copy", summary="", create=lambda options: options)
-        yield TransferPlugin(name="carry", summary="", config=CarryOptions, create=lambda options: options)
-        yield TransferPlugin(name="needy", summary="", config=NeedyOptions, create=lambda options: options)
-
-    @hookimpl
-    def lb_register_verifiers(self) -> Iterator[VerifierPlugin]:
-        yield VerifierPlugin(name="attributes", summary="", create=lambda options: options)
-        yield VerifierPlugin(name="checksum", summary="", create=lambda options: options)
-
-    @hookimpl
-    def lb_register_executors(self) -> Iterator[ExecutorPlugin]:
-        yield ExecutorPlugin(name="local", summary="", create=lambda options, workers: options)
-
-
-FILE = "/etc/lb/lb.toml"
-ENDS = 'source = "/s"\ntarget = "/t"\n'
+from lbcore.plugins.types import NoOptions
+from tests.support.configuration import ENDS, FILE, CarryOptions, Reader, ends, plugins_for_jobs
 
 
 @pytest.fixture
 def plugins() -> Plugins:
-    plugins = Plugins(load=False)
-    plugins.register(Things(), "things")
-    return plugins
+    return plugins_for_jobs()
 
 
 @pytest.fixture
-def read(plugins: Plugins) -> "Reader":
+def read(plugins: Plugins) -> Reader:
     return Reader(plugins)
-
-
-class Reader:
-    """Reads configurations that are given as text."""
-
-    def __init__(self, plugins: Plugins) -> None:
-        self.plugins = plugins
-
-    def file(self, text: str) -> Config:
-        return parse_config(text.encode(), FILE, self.plugins)
-
-    def job(self, lines: str) -> JobConfig:
-        """The job ``home`` with these lines beside source and target."""
-        return self.file(f"[job.home]\n{ENDS}{lines}\n").job("home")
-
-    def error(self, text: str) -> str:
-        """What is wrong with a file."""
-        with pytest.raises(UsageError) as caught:
-            self.file(text).check()
-        assert caught.value.exit_code == 2
-        assert str(caught.value).startswith(FILE)
-        return str(caught.value)
-
-    def job_error(self, lines: str) -> str:
-        return self.error(f"[job.home]\n{ENDS}{lines}\n")
 
 
 def test_source_and_target_are_enough(read: Reader) -> None:
@@ -270,105 +187,6 @@ def test_what_is_not_toml_is_an_error_with_file_and_line(plugins: Plugins, conte
         parse_config(content, FILE, plugins)
 
 
-@pytest.mark.parametrize("path", ["s", "./s", "~/s", "", "/a/../s", "/s\\u0000"])
-def test_a_path_that_could_mean_several_places_is_an_error(read: Reader, path: str) -> None:
-    message = read.error(f'[job.home]\nsource = "{path}"\ntarget = "/t"')
-
-    assert message.startswith(f"{FILE}: job.home.source: ")
-
-
-def ends(source: object, target: object, state_dir: object = None, name: str = "home") -> str:
-    more = f'state_dir = "{state_dir}"\n' if state_dir else ""
-    return f'[job.{name}]\nsource = "{source}"\ntarget = "{target}"\n{more}'
-
-
-def test_a_source_need_not_exist(read: Reader, tmp_path: Path) -> None:
-    assert read.file(ends(tmp_path / "no" / "such", tmp_path / "target")).jobs
-
-
-@pytest.mark.parametrize("target", ["source", "source/backup", "source/a/b/c"])
-def test_a_target_inside_its_own_source_is_an_error(read: Reader, tmp_path: Path, target: str) -> None:
-    (tmp_path / "source").mkdir()
-
-    message = read.error(ends(tmp_path / "source", tmp_path / target))
-
-    assert message.startswith(f"{FILE}: job.home.target: ")
-    assert "inside the source" in message
-    assert "choose a target elsewhere" in message
-
-
-def test_a_target_beside_its_source_with_a_longer_name_is_no_error(read: Reader, tmp_path: Path) -> None:
-    assert read.file(ends(tmp_path / "home", tmp_path / "home-backup")).jobs
-
-
-def test_a_target_inside_its_own_source_by_a_link_is_an_error(read: Reader, tmp_path: Path) -> None:
-    (tmp_path / "source/inner").mkdir(parents=True)
-    (tmp_path / "link").symlink_to(tmp_path / "source/inner")
-
-    assert "inside the source" in read.error(ends(tmp_path / "source", tmp_path / "link/new/backup"))
-
-
-def test_a_target_inside_its_own_source_that_is_a_link_is_an_error(read: Reader, tmp_path: Path) -> None:
-    (tmp_path / "real").mkdir()
-    (tmp_path / "source").symlink_to(tmp_path / "real")
-
-    assert "inside the source" in read.error(ends(tmp_path / "source", tmp_path / "real/backup"))
-
-
-def test_a_link_as_source_stays_a_link(read: Reader, tmp_path: Path) -> None:
-    (tmp_path / "real").mkdir()
-    (tmp_path / "source").symlink_to(tmp_path / "real")
-
-    assert read.file(ends(tmp_path / "source", tmp_path / "t")).jobs["home"].source == bytes(tmp_path / "source")
-
-
-def test_a_source_inside_its_target_is_an_error(read: Reader, tmp_path: Path) -> None:
-    message = read.error(ends(tmp_path / "t/tree/x", tmp_path / "t"))
-
-    assert f"{FILE}: job.home.source: " in message
-
-
-@pytest.mark.parametrize("state_dir", ["source/state", "target/tree/state", "target/tree"])
-def test_a_state_dir_in_the_source_or_the_mirror_is_an_error(read: Reader, tmp_path: Path, state_dir: str) -> None:
-    message = read.error(ends(tmp_path / "source", tmp_path / "target", tmp_path / state_dir))
-
-    assert f"{FILE}: job.home.state_dir: " in message
-
-
-def test_two_jobs_sharing_a_target_are_an_error_for_both(read: Reader, tmp_path: Path) -> None:
-    (tmp_path / "t").mkdir()
-    (tmp_path / "link").symlink_to(tmp_path / "t")
-    config = read.file(ends("/s1", tmp_path / "t", name="one") + ends("/s2", tmp_path / "link", name="two"))
-
-    assert config.jobs == {}
-    for name in ("one", "two"):
-        with pytest.raises(UsageError, match="is also the target of job"):
-            config.job(name)
-
-
-@pytest.mark.parametrize("inner", ["t/tree", "t/tree/a", "t/.lb/x"])
-def test_a_target_inside_what_another_job_writes_is_an_error_for_both(read: Reader, tmp_path: Path, inner: str) -> None:
-    config = read.file(ends("/s1", tmp_path / "t", name="one") + ends("/s2", tmp_path / inner, name="two"))
-
-    assert config.jobs == {}
-    for name in ("one", "two"):
-        with pytest.raises(UsageError, match=r"job\.two\.target: .* belongs to job 'one'"):
-            config.job(name)
-
-
-def test_targets_side_by_side_in_one_folder_are_no_error(read: Reader, tmp_path: Path) -> None:
-    text = ends("/s1", tmp_path, name="one") + ends("/s2", tmp_path / "two", name="two")
-
-    assert list(read.file(text).jobs) == ["one", "two"]
-
-
-def test_two_jobs_sharing_a_state_dir_are_an_error(read: Reader, tmp_path: Path) -> None:
-    one = ends("/s1", tmp_path / "t1", tmp_path / "state", name="one")
-    two = ends("/s2", tmp_path / "t2", tmp_path / "state", name="two")
-
-    assert "in the state_dir of job" in read.error(one + two)
-
-
 def test_a_missing_plugin_names_the_key_and_the_package(read: Reader) -> None:
     message = read.job_error('transfer = ["rsync", "copy"]\n[job.home.rsync]\ncompress = true')
 
@@ -500,66 +318,6 @@ def test_the_values_in_effect_have_the_keys_of_the_file(read: Reader) -> None:
         "arguments": [],
         "password_file": None,
     }
-
-
-@pytest.mark.parametrize(
-    ("limit", "removals", "objects", "allowed"),
-    [
-        ("25% and 1000", 1000, 1000, True),
-        ("25% and 1000", 1001, 4004, True),
-        ("25% and 1000", 1002, 4004, False),
-        ("25% and 1000", 5000, 20000, True),
-        ("25% and 1000", 5001, 20000, False),
-        ("1000", 1000, 1, True),
-        (1000, 1001, 10**9, False),
-        (0, 0, 0, True),
-        (0, 1, 100, False),
-        ("25%", 25, 100, True),
-        ("25%", 26, 100, False),
-        ("29 %", 29, 100, True),
-        ("0.1%", 1, 1000, True),
-        ("0.1%", 2, 1000, False),
-        ("100%", 1000, 1000, True),
-        ("0%", 1, 1000, False),
-    ],
-)
-def test_the_brake_stops_what_exceeds_every_limit_that_is_set(
-    limit: int | str, removals: int, objects: int, allowed: bool
-) -> None:
-    assert MaxDelete.parse(limit).allows(removals, objects) is allowed
-
-
-def test_a_brake_without_limits_allows_everything() -> None:
-    assert MaxDelete(share=None, count=None).allows(10**9, 1)
-
-
-@pytest.mark.parametrize("limit", ["", "%", "25%1000", "25% or 1000", "1e3", "-5", "101%", "and 5", "5 and 5%"])
-def test_a_limit_that_is_not_clear_is_refused(limit: str) -> None:
-    with pytest.raises(UsageError):
-        MaxDelete.parse(limit)
-
-
-@pytest.mark.parametrize(
-    ("duration", "seconds"),
-    [
-        (0, 0),
-        (1.5, 1.5),
-        ("90s", 90),
-        ("2m", 120),
-        ("12h", 43200),
-        ("1d 12h", 129600),
-        ("1w1d", 691200),
-        ("0.5h", 1800),
-    ],
-)
-def test_a_duration_is_a_number_of_seconds_or_has_units(duration: float | str, seconds: float) -> None:
-    assert parse_duration(duration) == seconds
-
-
-@pytest.mark.parametrize("duration", ["", "12", "h", "12 hours", "-1h", "1h x", -1])
-def test_a_duration_that_is_not_clear_is_refused(duration: float | str) -> None:
-    with pytest.raises(UsageError):
-        parse_duration(duration)
 
 
 def test_the_documentation_has_a_row_for_each_key_with_its_default() -> None:
