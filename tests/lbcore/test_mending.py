@@ -135,7 +135,20 @@ def test_what_is_moved_in_the_source_and_gone_from_the_mirror_is_there_again(job
     job.run()  # what could be brought only by the next run
     with open(in_mirror(job, "d/moved"), "rb") as file:
         assert file.read() == b"d/other"
-    assert verified(job)[0] == 4, "what was in the directory is found by looking at everything"
+    assert_mended(job, first)
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_what_was_in_a_directory_that_is_gone_from_the_mirror_is_brought_by_the_next_run(job: Job, moved: bool) -> None:
+    first = read_point(job.target, 1)
+    shutil.rmtree(in_mirror(job, "d/e"))
+    if moved:
+        move(job, "d/e", "e")
+    else:
+        os.chmod(at(job, "d/e"), 0o711)
+    run_finds_damage(job)
+    assert backed_up(job).exit_code == 0, "what was known before is no damage that a run meets"
+    assert job.differences() == []
     assert_mended(job, first)
 
 

@@ -109,10 +109,13 @@ def _make_again(work: Work, thing: Step | Row, paths: list[bytes]) -> bool:
     if any(_held(work, thing, path) and add_name(work, path, first) for path in others):
         work.note_refused([MISSING])
     elif stat.S_ISREG(thing.mode):
-        work.note_missing(thing.id)
+        work.note_missing(thing)
         return False
     else:
-        work.note_refused([MISSING])
+        if stat.S_ISDIR(thing.mode):
+            work.note_missing(thing)
+        else:
+            work.note_refused([MISSING])
         make(work, thing, first)
     _written_in(work, first)
     return True

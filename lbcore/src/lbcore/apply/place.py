@@ -50,7 +50,7 @@ def make(work: Work, thing: Step | Row, path: bytes) -> None:
         work.target.set_aside(path, work.run)
     if isinstance(thing, Step) and not thing.what & What.NEW:
         # It was to be moved, and somebody took it out of the mirror: a file is brought anew.
-        work.note_missing(thing.id)
+        work.note_missing(thing)
         if stat.S_ISREG(thing.mode):
             work.catalog.plan.want_content(thing.obj)
     parent, name = work.target.parent_made(path, work.run)

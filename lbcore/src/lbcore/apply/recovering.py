@@ -71,7 +71,7 @@ def _place_again(work: Work, step: Step) -> bool:
         return True
     first, *others = [work.path(parent, name) for parent, name in names]
     if not _holds(work, first, step):
-        work.note_missing(step.id)
+        work.note_missing(step)
         return False
     for path in others:
         add_name(work, first, path)

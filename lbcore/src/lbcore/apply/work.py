@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -12,7 +13,7 @@ from lbcore.catalog.names import Paths
 from lbcore.catalog.objects import Row
 from lbcore.catalog.steps import Step
 from lbcore.errors import PausedError
-from lbcore.model import HintFlag, ObjectId
+from lbcore.model import HintFlag
 from lbcore.progress import Progress
 from lbcore.target import Target
 from lbcore.versions import Versions
@@ -85,6 +86,7 @@ class Work:
                 if obj is not None:
                     self.written.add(obj)
             self.catalog.plan.write_in(self.written)
+            self._note_rebuilt()
             self.count_refused()
         self.written.clear()
         self.target.unlocked.clear()
@@ -92,11 +94,16 @@ class Work:
 
     def count_refused(self) -> None:
         """Within a transaction: what could not be set, or was missing, counts in the run from now on."""
-        if self.target.rebuilt:
-            self.note_refused({MISSING: len(self.target.rebuilt)})
         if self.refused:
             self.catalog.runs.add_counts(self.run, {f"not_held_{name}": count for name, count in self.refused.items()})
             self.refused.clear()
+
+    def _note_rebuilt(self) -> None:
+        for path in sorted(self.target.rebuilt):
+            obj = self.catalog.names.find(path)
+            row = None if obj is None else self.catalog.objects.get(obj)
+            if row is not None:
+                self.note_missing(row)
 
     def path(self, parent: int, name: bytes) -> bytes:
         """The path of a name in the mirror; the directory is noted as written in."""
@@ -119,12 +126,20 @@ class Work:
             extras=self.catalog.extras.get(thing.extras),
         )
 
-    def note_missing(self, object_id: ObjectId) -> None:
-        """Somebody took an object out of the mirror, or replaced it: that is damage, and the next run brings it."""
+    def note_missing(self, thing: Step | Row) -> None:
+        """Somebody took an object out of the mirror, or replaced it: that is damage, and the next run brings it.
+
+        With a directory, all that the catalog has below it; unless an earlier run has noted so, and this one mends it.
+        """
+        hints, is_directory = self.catalog.hints, stat.S_ISDIR(thing.mode)
+        if is_directory and hints.flags(thing.id) & HintFlag.DAMAGED:
+            return
         self.note_refused([MISSING])
         after = (self.catalog.meta.get(COLLECTION) or 0) + 1
         with self.catalog.database.transaction():
-            self.catalog.hints.keep(object_id, HintFlag.DAMAGED, after)
+            hints.keep(thing.id, HintFlag.DAMAGED, after)
+            if is_directory:
+                hints.keep_below(thing.obj, HintFlag.DAMAGED, after)
 
     def note_refused(self, names: Mapping[str, int] | list[str]) -> None:
         """Count attributes that the target could not take."""

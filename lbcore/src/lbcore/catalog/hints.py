@@ -41,6 +41,17 @@ class Hints:
             (object_id, int(flags), now_ns, collection, now_ns),
         )
 
+    def keep_below(self, obj: int, flags: HintFlag, collection: int) -> None:
+        """Keep a hint for everything that the catalog has below a directory."""
+        now_ns = time.time_ns()
+        self._database.execute(
+            "WITH RECURSIVE below (obj) AS (SELECT obj FROM name WHERE parent = :obj UNION "
+            "SELECT n.obj FROM below b JOIN name n ON n.parent = b.obj) "
+            "INSERT INTO hint SELECT o.id, :flags, :now, :collection, :now FROM below b JOIN object o ON o.obj = b.obj "
+            "WHERE 1 ON CONFLICT (id) DO UPDATE SET flags = flags | excluded.flags, collection = excluded.collection",
+            {"obj": obj, "flags": int(flags), "now": now_ns, "collection": collection},
+        )
+
     def restart_captured(self, failed: int, now_ns: int) -> None:
         """A run is committed: what it captured waits for its next state from now on.
 

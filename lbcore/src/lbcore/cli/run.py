@@ -127,8 +127,9 @@ def _print_outcome(outcome: Outcome, job: JobConfig) -> None:
         print(line)
     for name, count in counts.items():
         if name == "not_held_missing":
-            print(f"lb: {job.name}: {count} objects were gone from the mirror; the next run brings files among them, "
-                  "the others were made anew; 'lb verify' finds what else is gone", file=sys.stderr)  # fmt: skip
+            print(f"lb: {job.name}: {count} objects were gone from the mirror; the next run brings files among "
+                  "them and what lay below directories, the others were made anew; 'lb verify' finds what else is gone",
+                  file=sys.stderr)  # fmt: skip
         elif name.startswith("not_held_"):
             print(f"{job.name}: {name[9:]}: could not be set in the mirror for {count} objects; the catalog has it")
     if outcome.message:
