@@ -72,6 +72,9 @@ class Observation:
     attributes: Attributes | None
     names: tuple[tuple[ObjectId, bytes], ...] = ()
     """All names within the job's scope, as (id of the parent directory, base name)."""
+    untold: int = 0
+    """How many names it has besides these, anywhere: they are looked for where the object had one, and in hinted
+    directories."""
     link_target: bytes | None = None
     """Target of a symbolic link."""
     extras: Mapping[str, bytes] = field(default_factory=dict)

@@ -107,6 +107,7 @@ class Observing:
                     None if detector.complete else lambda ids: self._ask(comparison, detector, ids),
                     lambda: comparison.moving,
                 )
+                comparison.observed.report_untold()
                 Order(catalog).settle()
                 catalog.listings.drop_planned()
                 catalog.runs.update(self._run, view_from_ns=started_ns, view_to_ns=time.time_ns())
@@ -137,6 +138,7 @@ class Observing:
                     racy_seconds=self._racy_seconds, workers=self._workers,
                 )  # fmt: skip
                 self._take(comparison, walker.walk(path, directory_id))
+            self._list_doubtful(comparison)
             wanted = comparison.observed.take_unexplained() - asked
             unconnected = comparison.observed.take_unconnected()
             if not wanted:
@@ -148,6 +150,18 @@ class Observing:
         with self._catalog.database.transaction():
             for one in unconnected:
                 self._catalog.hints.keep(one.id, HintFlag.NAMES, self._kept_collection)
+
+    def _list_doubtful(self, comparison: Comparison) -> None:
+        """Directories of which a feed cannot tell all: their entries, and what is new below, whole."""
+        catalog = self._catalog
+        for obj in comparison.observed.take_doubtful_directories():
+            path, known = comparison.observed.path_in_view(obj), catalog.plan.step(obj) or catalog.objects.get(obj)
+            if path is None or known is None:
+                continue
+            walker = Walker(
+                self._view, self._scope, catalog.listings, racy_seconds=self._racy_seconds, workers=self._workers
+            )
+            self._take(comparison, walker.walk(path, known.id, lambda one: catalog.objects.by_id(one) is None))
 
     def _take(self, comparison: Comparison, seen: Iterator[Seen]) -> None:
         """Feed observations to the comparison, some thousand rows a transaction."""

@@ -9,7 +9,7 @@ import os
 import stat
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -74,9 +74,16 @@ class Walker:
         self._racy_ns = int(racy_seconds * 1e9)
         self._workers = workers
         self._seen = SpillList()
+        self._into: Callable[[ObjectId], bool] = lambda directory_id: True
 
-    def walk(self, path: bytes, directory_id: ObjectId) -> Iterator[Seen]:
-        """Yield the listings of ``path`` (relative to the view) and of every directory below it."""
+    def walk(
+        self, path: bytes, directory_id: ObjectId, into: Callable[[ObjectId], bool] = lambda directory_id: True
+    ) -> Iterator[Seen]:
+        """Yield the listings of ``path`` (relative to the view) and of every directory below it.
+
+        :param into: which of the directories below are listed too.
+        """
+        self._into = into
         started_ns = time.time_ns()
         with (
             contextlib.closing(self),
@@ -126,7 +133,7 @@ class Walker:
                                 entries=[],
                                 fingerprint=None,
                             )
-                        elif not since_ns or self._came_since(subdirectory, since_ns):
+                        elif self._into(subdirectory.id) and (not since_ns or self._came_since(subdirectory, since_ns)):
                             stack.push(tuple(subdirectory))
                     yield from self._report(reading, again)
         finally:

@@ -167,19 +167,20 @@ class Looking:
 
     def _observe(self, object_id: ObjectId, path: bytes, there: os.stat_result) -> Seen:
         links = self._links(object_id)
-        if not stat.S_ISDIR(there.st_mode) and there.st_nlink > len(links):
-            raise LustreError(f"it has {there.st_nlink} names, and its link EA holds {len(links)} of them")
         names = []
         for parent, name in links:
             place = self._place(parent)
             if place.inside and not self._excludes(place, name, stat.S_ISDIR(there.st_mode)):
                 names.append((place.fid, name))
+        untold = 0 if stat.S_ISDIR(there.st_mode) else max(0, there.st_nlink - len(links))
+        inside = bool(names or untold)
         return Observation(
             id=object_id,
             attributes=_attributes(there),
             names=tuple(names),
-            extras=xattrs.read(path) if names else {},
-            link_target=os.readlink(path) if names and stat.S_ISLNK(there.st_mode) else None,
+            untold=untold,
+            extras=xattrs.read(path) if inside else {},
+            link_target=os.readlink(path) if inside and stat.S_ISLNK(there.st_mode) else None,
         )
 
     def _path(self, object_id: ObjectId) -> bytes:

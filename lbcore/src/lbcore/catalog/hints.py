@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import time
 from collections.abc import Iterable, Iterator
 
@@ -88,6 +89,14 @@ class Hints:
             for page in self._database.pages(sql, (b"",), 10_000, slice(0, 1)):
                 for object_id, flags, time_ns in page:
                     yield Hint(id=object_id, flags=HintFlag(flags), time_ns=time_ns)
+
+    def directories(self, flags: HintFlag) -> Iterator[int]:
+        """The numbers of the hinted directories that the catalog knows and whose hint has one of these flags."""
+        sql = (
+            "SELECT o.obj FROM hint h JOIN object o ON o.id = h.id "
+            f"WHERE h.flags & ? AND (o.mode & {0o170000:d}) = {stat.S_IFDIR:d}"
+        )
+        yield from (obj for (obj,) in self._database.execute(sql, (int(flags),)).fetchall())
 
     def drop_used(self, collection: int, *, racy_from_ns: int, open_from_ns: int) -> None:
         """Drop what no later collection than ``collection`` has touched.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 
 from lbcore._posix import check_name
@@ -12,6 +13,7 @@ from lbcore.compare.draft import Draft, differs, step_row
 from lbcore.model import Entry, HintFlag, ObjectId, Observation
 from lbcore.scope import Scope
 
+_ANY = HintFlag(-1)
 _DEEPEST = 100_000
 """More directories on a path than this are a circle, which only moves during an observation can make."""
 
@@ -27,6 +29,8 @@ class Observed:
         self._unconnected: list[Observation] = []
         self._unexplained: set[ObjectId] = set()
         self._new_directories: list[tuple[int, ObjectId]] = []
+        self._doubtful_directories: set[int] = set(draft.catalog.hints.directories(HintFlag.LIST))
+        self._untold: dict[int, Observation] = {}
 
     def see(self, seen: Observation) -> None:
         """One object: gone, out of the job's scope, or with all its names."""
@@ -39,10 +43,13 @@ class Observed:
             number = self._draft.number(seen.id)
             if number is not None:
                 self._catalog.plan.forget_names(number)
-        if seen.attributes is None or not seen.names:
+        if seen.attributes is None or not (seen.names or seen.untold):
             if row is not None:
                 self._lose(row, seen)
             return
+        if row is None and not seen.names:
+            self._doubtful_directories |= set(self._catalog.hints.directories(_ANY))
+            return  # a listing tells what it is called in the source, if it is
         parents = [self._draft.number(parent) for parent, _ in seen.names]
         if None in parents:
             self._unconnected.append(seen)
@@ -59,6 +66,9 @@ class Observed:
         self._put(obj, row, seen, entry, same_names=present == wanted)
         if row is not None and self._scope.by_path and wanted != present and stat.S_ISDIR(row.mode):
             self._new_directories.append((obj, seen.id))  # what is below it has other paths now
+        if seen.untold:
+            self._look_for_names(obj, seen, present | wanted)
+            wanted |= present  # what it has lost of these is not listed any more
         self._name(obj, present, wanted)
         self._settle(row, seen)
 
@@ -100,6 +110,26 @@ class Observed:
         for parent, name in self._catalog.names.of(row.obj):
             self._catalog.plan.lose_name(parent, name, row.obj)
         self._settle(row, seen)
+
+    # -- what has more names than were told ---------------------------------------------------------------------
+
+    def _look_for_names(self, obj: int, seen: Observation, names: set[tuple[int, bytes]]) -> None:
+        self._untold[obj] = seen
+        self._doubtful_directories |= {parent for parent, _ in names}
+        self._doubtful_directories |= set(self._catalog.hints.directories(_ANY))
+
+    def report_untold(self) -> None:
+        """Objects of which not all names were found are looked at again by the next run."""
+        plan = self._catalog.plan
+        for obj, seen in self._untold.items():
+            names = {*self._catalog.names.of(obj), *plan.names(obj, gained=True)} - {*plan.names(obj, gained=False)}
+            missing = len(seen.names) + seen.untold - len(names)
+            if names and missing > 0:
+                parent, name = min(names)
+                path = self.path_in_view(parent) or b""
+                reason = f"{missing} of its {len(seen.names) + seen.untold} names were not found"
+                self._draft.add_problem(os.path.join(path, name), reason)
+                self._draft.keep_hint(seen.id, HintFlag.NAMES)
 
     # -- names --------------------------------------------------------------------------------------------------
 
@@ -161,6 +191,11 @@ class Observed:
     def take_new_directories(self) -> list[tuple[int, ObjectId]]:
         """Directories seen since the last call that the catalog does not know: to be listed whole."""
         found, self._new_directories = self._new_directories, []
+        return found
+
+    def take_doubtful_directories(self) -> list[int]:
+        """Known directories whose entries are to be listed, since no feed tells of all of them."""
+        found, self._doubtful_directories = sorted(self._doubtful_directories), set()
         return found
 
     def take_unexplained(self) -> set[ObjectId]:

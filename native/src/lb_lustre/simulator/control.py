@@ -28,7 +28,17 @@ class Control:
         self._contents = contents
         self._requests: dict[str, Callable[..., Any]] = {
             name: getattr(self, name)
-            for name in ("register", "deregister", "users", "snapshot", "destroy", "migrate", "damage", "fid_of")
+            for name in (
+                "register",
+                "deregister",
+                "users",
+                "snapshot",
+                "destroy",
+                "migrate",
+                "damage",
+                "fid_of",
+                "rm_entry",
+            )
         }
 
     def serve(self, path: str) -> None:
@@ -94,6 +104,10 @@ class Control:
     def migrate(self, path: str, mdt: int) -> str:
         """``lfs migrate -m``; the new FID."""
         return fid.text(self._filesystems[self._live].migrate(os.fsencode(path), mdt).fid)
+
+    def rm_entry(self, path: str) -> None:
+        """``lfs rm_entry``."""
+        self._filesystems[self._live].rm_entry(os.fsencode(path))
 
     def fid_of(self, path: str) -> str:
         """``lfs path2fid``."""

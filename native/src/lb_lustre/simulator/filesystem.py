@@ -235,6 +235,13 @@ class Filesystem:
         last = self._leave(parent, name, one)
         self._record(one.mdt, Type.UNLNK, one, parent=parent.fid, name=name, type_flags=int(last))
 
+    def rm_entry(self, path: bytes) -> None:
+        """``lfs rm_entry``: take away a name whose object cannot be reached any more; the record does not name that."""
+        parent, name = self._place(path)
+        one = self.find(path)
+        self._leave(parent, name, one)
+        self._record(parent.mdt, Type.UNLNK, None, parent=parent.fid, name=name)
+
     def rmdir(self, path: bytes) -> None:
         """Remove an empty directory."""
         parent, name = self._place(path)
