@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from lb_lustre.simulator.client import ask, served
+from lb_lustre.simulator.standins import client_environment
 from lbcore.testing import MakeJob
 from lbcore.testing.job import Job
 
@@ -47,6 +49,16 @@ class Simulated:
 def lustre(tmp_path: Path) -> Iterator[Simulated]:
     with simulated(tmp_path / "lustre") as there:
         yield there
+
+
+@pytest.fixture
+def client(lustre: Simulated, monkeypatch: pytest.MonkeyPatch) -> Simulated:
+    """The simulated Lustre, with the stand-ins of liblustreapi and ``lfs`` in place."""
+    if shutil.which("cc") is None:
+        pytest.skip("needs cc: the stand-in of liblustreapi is compiled")
+    for name, value in client_environment(str(lustre.folder)).items():
+        monkeypatch.setenv(name, value)
+    return lustre
 
 
 @contextlib.contextmanager

@@ -10,8 +10,8 @@ import pytest
 
 from lb_lustre import fid
 from lb_lustre._records import Reduction, Stream
+from lb_lustre.device import DeviceFeed, find_devices
 from lb_lustre.errors import LustreError
-from lb_lustre.feed import Feed, find_feeds
 from lb_lustre.ledger import Entry, Ledger, advance, judge
 from lb_lustre.record import Record, Type
 
@@ -101,15 +101,15 @@ def test_the_servers_time_goes_on_when_nothing_is_recorded() -> None:
 def test_feeds_are_found_by_their_devices(tmp_path: Path) -> None:
     for name in ("changelog-scratch-MDT0001", "changelog-scratch-MDT0000", "changelog-scratch2-MDT0000", "null"):
         (tmp_path / name).touch()
-    assert [feed.mdt for feed in find_feeds(str(tmp_path), "scratch")] == ["MDT0000", "MDT0001"]
+    assert [feed.mdt for feed in find_devices(str(tmp_path), "scratch")] == ["MDT0000", "MDT0001"]
     with pytest.raises(LustreError, match="is the filesystem 'other' mounted"):
-        find_feeds(str(tmp_path), "other")
+        find_devices(str(tmp_path), "other")
     with pytest.raises(LustreError, match="cannot be listed"):
-        find_feeds(str(tmp_path / "missing"), "scratch")
+        find_devices(str(tmp_path / "missing"), "scratch")
 
 
 def test_a_device_that_fails_says_which_and_what_to_do(tmp_path: Path) -> None:
-    feed = Feed(str(tmp_path / "changelog-x-MDT0003"), "MDT0003")
+    feed = DeviceFeed(str(tmp_path / "changelog-x-MDT0003"), "MDT0003")
     with pytest.raises(LustreError, match=r"MDT0003 .* cannot be opened: No such file .* mounted on this node"):
         feed.read(NEVER, Reduction(), threading.Lock())
     os.mkdir(feed.device)

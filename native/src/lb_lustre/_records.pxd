@@ -37,3 +37,11 @@ cdef struct Record:
     Fid target, parent, source, source_parent
     uint32_t open_flags
     bint unknown_extension
+
+cdef enum Fault:
+    NOTHING = 0
+    TRUNCATED = 1
+    NAME_TOO_LONG = 2
+    EXTENSION = 3
+
+cdef Fault parse(const uint8_t *at, size_t left, Record *record) noexcept nogil

@@ -101,14 +101,6 @@ cdef enum:
 RECORD_SIZE_MAX = 952
 """CR_MAXSIZE: no record is longer; a read(2) of the device must have room for one."""
 
-cdef enum Fault:
-    NOTHING = 0
-    TRUNCATED = 1
-    NAME_TOO_LONG = 2
-    EXTENSION = 3
-    NO_MEMORY = 4
-    FULL = 5
-
 _FAULTS = {
     TRUNCATED: "the record goes on beyond what was read",
     NAME_TOO_LONG: "the length of its name cannot be",

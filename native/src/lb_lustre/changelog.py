@@ -8,7 +8,7 @@ import stat
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -17,8 +17,10 @@ from typing import NamedTuple
 from lb_lustre import fid, link_ea
 from lb_lustre._records import Reduction, Stream
 from lb_lustre.errors import LustreError
-from lb_lustre.feed import Feed, find_feeds
+from lb_lustre.feed import Feed
+from lb_lustre.feeds import READERS, find_feeds
 from lb_lustre.ledger import Entry, Ledger, advance, judge
+from lb_lustre.mounts import find_filesystem, find_mount
 from lbcore import xattrs
 from lbcore.model import Attributes, Hint, HintFlag, ObjectId, Observation, Seen, Unreadable, View
 from lbcore.plugins.types import Collection, Known, Source
@@ -43,8 +45,14 @@ class ChangelogOptions:
     """The registered users as ``MDT0000=cl1-lb-home``; without them nothing is cleared."""
     devices: str = "/dev"
     """The folder of the character devices ``changelog-*``."""
+    reader: str = "auto"
+    """By what changelogs are read: ``device``, ``library`` (liblustreapi), or ``auto``: the devices where they are."""
     threads: int = 16
     """How many objects are looked at at the same time."""
+
+    def __post_init__(self) -> None:
+        if self.reader not in READERS:
+            raise ValueError(f"reader must be one of {', '.join(READERS)}, not '{self.reader}'")
 
 
 class Changelog:
@@ -65,7 +73,7 @@ class Changelog:
         """
         filesystem = self._options.filesystem or find_filesystem(source.path)
         ledger = Ledger.decode(cursor, filesystem)
-        feeds = find_feeds(self._options.devices, filesystem)
+        feeds = self._feeds(source, filesystem)
         gone = sorted(ledger.entries.keys() - {feed.mdt for feed in feeds})
         if gone:
             raise LustreError(f"{', '.join(gone)} of '{filesystem}' is not connected on this node; nothing was changed")
@@ -98,8 +106,11 @@ class Changelog:
         """Let the servers forget what is durable here and was seen to be committed there."""
         filesystem = self._options.filesystem or find_filesystem(source.path)
         ledger = Ledger.decode(cursor, filesystem)
-        for feed in find_feeds(self._options.devices, filesystem):
+        for feed in self._feeds(source, filesystem):
             self._lost_user(feed, ledger.entries.get(feed.mdt))  # the next collection says what is wrong
+
+    def _feeds(self, source: Source, filesystem: str) -> Sequence[Feed]:
+        return find_feeds(filesystem, source.path, devices=self._options.devices, reader=self._options.reader)
 
     def _lost_user(self, feed: Feed, entry: Entry | None) -> str | None:
         """Clear what may be cleared, which the server refuses when our registration is not what it was."""
@@ -250,37 +261,3 @@ def _hints(reduction: Reduction) -> Iterator[Hint]:
     """What the records were reduced to, in the order of ids."""
     for object_id, flags, time_ns in reduction.hints():
         yield Hint(id=object_id, flags=HintFlag(flags), time_ns=time_ns)
-
-
-def find_mount(path: bytes) -> bytes:
-    """The top of the Lustre filesystem that a path is on: where ``.lustre`` is.
-
-    :raises LustreError: when it is on none.
-    """
-    return _upwards(path, lambda at: os.path.isdir(at + b"/.lustre/fid"))
-
-
-def _upwards(path: bytes, fulfils: Callable[[bytes], bool]) -> bytes:
-    at = os.path.realpath(path)
-    while not fulfils(at):
-        above = os.path.dirname(at)
-        if above == at:
-            raise LustreError(f"{os.fsdecode(path)} is on no Lustre filesystem")
-        at = above
-    return at
-
-
-def find_filesystem(path: bytes) -> str:
-    """The name of the Lustre filesystem that is mounted where a path lies: ``MGS:/NAME`` in /proc/self/mounts.
-
-    :raises LustreError: when none is.
-    """
-    mount = find_mount(path)
-    with open("/proc/self/mounts", "rb") as mounts:
-        for line in mounts:
-            device, at, kind = line.split()[:3]
-            if kind == b"lustre" and at.replace(b"\\040", b" ") == mount:
-                return os.fsdecode(device.rpartition(b":/")[2].partition(b"/")[0])
-    raise LustreError(
-        f"{os.fsdecode(mount)} is not mounted as Lustre on this node; name the filesystem in 'changelog.filesystem'"
-    )

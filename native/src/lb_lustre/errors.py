@@ -9,6 +9,10 @@ class LustreError(SourceError):
     """The filesystem, or a server of it, does not answer as it should."""
 
 
+class LustreUnavailableError(LustreError):
+    """What is needed of a Lustre client is not on this node, or too old."""
+
+
 class MalformedError(LustreError):
     """A changelog that cannot be understood; every record before that place was taken."""
 

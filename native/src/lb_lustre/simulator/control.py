@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import secrets
 import shutil
 import socket
+import struct
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -27,18 +29,7 @@ class Control:
         self._live = live
         self._contents = contents
         self._requests: dict[str, Callable[..., Any]] = {
-            name: getattr(self, name)
-            for name in (
-                "register",
-                "deregister",
-                "users",
-                "snapshot",
-                "destroy",
-                "migrate",
-                "damage",
-                "fid_of",
-                "rm_entry",
-            )
+            name: getattr(self, name) for name in vars(Control) if not name.startswith("_") and name != "serve"
         }
 
     def serve(self, path: str) -> None:
@@ -112,6 +103,25 @@ class Control:
     def fid_of(self, path: str) -> str:
         """``lfs path2fid``."""
         return fid.text(self._filesystems[self._live].find(os.fsencode(path)).fid)
+
+    def flushes(self, path: str) -> int:
+        """How often the writers of a file were asked to send what they had cached."""
+        return self._filesystems[self._live].find(os.fsencode(path)).flushes
+
+    def set_hsm(self, path: str, states: int, archive: int = 1) -> None:
+        """``lfs hsm_set``, and what a copytool does; kept as ``struct hsm_attrs`` (lustre_idl.h)."""
+        one = self._filesystems[self._live].find(os.fsencode(path))
+        one.xattrs["trusted.hsm"] = struct.pack("<IIQQ", 0, states, archive, 0)
+
+    def disconnect(self, mdt: int, error: str) -> None:
+        """This client has no connection to a server: its objects cannot be reached, in no filesystem."""
+        for filesystem in self._filesystems.values():
+            filesystem.disconnected[mdt] = getattr(errno, error)
+
+    def connect(self, mdt: int) -> None:
+        """The server is back."""
+        for filesystem in self._filesystems.values():
+            filesystem.disconnected.pop(mdt, None)
 
     def damage(self, mdt: int, what: str, **how: int) -> None:
         """What may happen to a changelog: ``lose`` records, ``roll_back`` after a crash, ``reset``."""

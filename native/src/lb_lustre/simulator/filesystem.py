@@ -11,6 +11,8 @@ import struct
 import time
 from dataclasses import dataclass, field
 
+import xxhash
+
 from lb_lustre import fid
 from lb_lustre.record import Record, Type
 from lb_lustre.simulator.changelog import Changelog
@@ -72,6 +74,8 @@ class Object:
     xattrs: dict[str, bytes] = field(default_factory=dict)
     recorded_at: int = -1
     """See ``Changelog.add``."""
+    flushes: int = 0
+    """How often writers were asked to send what they had cached."""
 
     @property
     def is_directory(self) -> bool:
@@ -101,6 +105,8 @@ class Filesystem:
         }
         self.frozen = False
         """Whether this is a snapshot."""
+        self.disconnected: dict[int, int] = {}
+        """Servers that do not answer, by number, and the errno that this client gives for their objects."""
         self._numbers = [0] * mdts
         os.makedirs(contents, exist_ok=True)
 
@@ -122,11 +128,11 @@ class Filesystem:
         :raises OSError: ENOENT, ENOTDIR.
         """
         parts = [part for part in path.split(b"/") if part]
-        one = self.objects[fid.ROOT]
+        one = self._reach(fid.ROOT)
         if parts[:2] == [b".lustre", b"fid"] and len(parts) > 2:
             try:
-                one = self.objects[fid.parse(os.fsdecode(parts[2]))]
-            except (ValueError, KeyError):
+                one = self._reach(fid.parse(os.fsdecode(parts[2])))
+            except ValueError:
                 raise fail(errno.ENOENT) from None
             parts = parts[3:]
         for part in parts:
@@ -134,8 +140,21 @@ class Filesystem:
                 raise fail(errno.ENOTDIR)
             if part not in one.entries:
                 raise fail(errno.ENOENT)
-            one = self.objects[one.entries[part]]
+            one = self._reach(one.entries[part])
         return one
+
+    def _reach(self, object_id: ObjectId) -> Object:
+        server = self.server_of(object_id)
+        if server in self.disconnected:
+            raise fail(self.disconnected[server])
+        if object_id not in self.objects:
+            raise fail(errno.ENOENT)
+        return self.objects[object_id]
+
+    def server_of(self, object_id: ObjectId) -> int:
+        """The number of the metadata server that has, or had, an object: each has sequences of its own."""
+        sequence, _, _ = fid.unpack(object_id)
+        return max(sequence - _FIRST_SEQUENCE, 0) // _SEQUENCES_APART
 
     def _place(self, path: bytes) -> tuple[Object, bytes]:
         head, _, name = path.rstrip(b"/").rpartition(b"/")
@@ -372,6 +391,15 @@ class Filesystem:
         return _LINK_EA.pack(_LINK_EA_MAGIC, count, _LINK_EA.size + len(body), overflow, 0) + body
 
     # -- content ------------------------------------------------------------------------------------------------
+
+    def version(self, one: Object, *, flush: bool) -> int:
+        """``data_version``: equal where content is equal, in snapshots too (section 9, item 2).
+
+        :param flush: writers send what they have cached first.
+        """
+        one.flushes += flush
+        with open(self.content_path(one.fid), "rb") as file:
+            return xxhash.xxh3_64_intdigest(file.read())
 
     def opened(self, one: Object, flags: int) -> None:
         """Somebody opened a file."""

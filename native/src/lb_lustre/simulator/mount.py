@@ -6,6 +6,7 @@ import errno
 import functools
 import os
 import stat
+import struct
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from lbcore.model import ObjectId
 
 _Result = TypeVar("_Result")
 _SECOND = 10**9
+_ASKED = "trusted.simulated."
+"""Extended attributes by which the stand-in of liblustreapi asks (``liblustreapi.c``)."""
 
 
 @dataclass(slots=True)
@@ -126,6 +129,8 @@ class Mount(mfusepy.Operations):  # type: ignore[misc]
         if self._split(path)[0] != "fs":
             raise fail(errno.ENODATA)
         filesystem, one = self._find(path)
+        if name.startswith(_ASKED):
+            return _answer(filesystem, one, name.removeprefix(_ASKED))
         value = filesystem.xattrs(one).get(name)
         if value is None:
             raise fail(errno.ENODATA)
@@ -293,6 +298,14 @@ class Mount(mfusepy.Operations):  # type: ignore[misc]
         if opened.one is not None and not opened.filesystem.frozen:
             opened.filesystem.closed(opened.one, opened.flags)
         return 0
+
+
+def _answer(filesystem: Filesystem, one: Object, question: str) -> bytes:
+    """What the stand-in of liblustreapi wants to know, in the byte order of this machine."""
+    word, _, which = question.partition(".")
+    if word == "mdt_of":
+        return struct.pack("=I", filesystem.server_of(fid.parse(which)))
+    return struct.pack("=Q", filesystem.version(one, flush=word == "flushed_version"))
 
 
 def _number(object_id: ObjectId) -> int:
