@@ -36,8 +36,8 @@ def hints(one: Feed) -> list[tuple[bytes, int, int]]:
 
 
 def test_the_library_leads_to_the_same_hints_as_the_device(client: Simulated) -> None:
-    for mdt in (0, 1):
-        client.ask("register", mdt=mdt, mask=[kind.name for kind in Type])
+    for number in (0, 1):
+        client.ask("register", mdt=number, mask=[kind.name for kind in Type])
     shell(client.root, SETUP + CHANGE)
     shell(client.root, "for i in $(seq 300); do echo > a-rather-long-name-for-a-file-$i; mv a-r*-$i $i; done")
     for mdt in ("MDT0000", "MDT0001"):
@@ -111,7 +111,7 @@ def test_a_lost_record_and_a_lost_user_are_gaps_by_the_library_too(
 
 def test_a_hole_is_waited_for_whatever_the_records_come_by(client: Simulated, monkeypatch: pytest.MonkeyPatch) -> None:
     waited: list[float] = []
-    monkeypatch.setattr(feed.time, "sleep", waited.append)
+    monkeypatch.setattr("lb_lustre.feed.time.sleep", waited.append)
     client.ask("register", mdt=0, mask=[kind.name for kind in Type])
     shell(client.root, "touch a b c d")
     client.ask("damage", mdt=0, what="lose", first=2, last=3)

@@ -1,4 +1,4 @@
-"""Calling liblustreapi: the stand-in of the simulator, at the real one's ABI; libraries that are not there or lack something."""
+"""Calling liblustreapi: the stand-in of the simulator, at the real one's ABI; libraries that lack something."""
 
 from __future__ import annotations
 

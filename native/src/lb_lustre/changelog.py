@@ -19,6 +19,7 @@ from lb_lustre._records import Reduction, Stream
 from lb_lustre.errors import LustreError
 from lb_lustre.feed import Feed
 from lb_lustre.feeds import READERS, find_feeds
+from lb_lustre.flushing import Flushing
 from lb_lustre.ledger import Entry, Ledger, advance, judge
 from lb_lustre.mounts import find_filesystem, find_mount
 from lbcore import xattrs
@@ -49,8 +50,12 @@ class ChangelogOptions:
     """By what changelogs are read: ``device``, ``library`` (liblustreapi), or ``auto``: the devices where they are."""
     threads: int = 16
     """How many objects are looked at at the same time."""
+    flush_seconds: float = 60.0
+    """For so long, before a snapshot, writers are made to send what they have cached; 0: not at all."""
 
     def __post_init__(self) -> None:
+        if self.flush_seconds < 0:
+            raise ValueError("flush_seconds must not be negative")
         if self.reader not in READERS:
             raise ValueError(f"reader must be one of {', '.join(READERS)}, not '{self.reader}'")
 
@@ -126,6 +131,16 @@ class Changelog:
                 return f"{feed.mdt}: its changelog begins anew, or somebody else cleared it for {user}"
             raise LustreError(f"{feed.mdt}: its changelog could not be cleared: {error.strerror}") from error
         return None
+
+    def flush(self, source: Source, hints: Iterable[Hint]) -> dict[str, int]:
+        """Make whoever wrote to the hinted files send what is cached, so that a snapshot taken next holds it.
+
+        :param hints: of what was written to recently; what they say nothing of data of is left alone.
+        :returns: how many files were ``flushed``, were ``gone``, ``failed``, or were ``left`` as the time was up.
+        """
+        written = (hint.id for hint in hints if hint.flags & (HintFlag.DATA | HintFlag.OPEN))
+        flushing = Flushing(find_mount(source.path))
+        return flushing.flush(written, threads=self._options.threads, seconds=self._options.flush_seconds)
 
     # -- the view -----------------------------------------------------------------------------------------------
 
