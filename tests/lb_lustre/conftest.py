@@ -51,23 +51,17 @@ def lustre(tmp_path: Path) -> Iterator[Simulated]:
         yield there
 
 
-@pytest.fixture
-def client(lustre: Simulated, monkeypatch: pytest.MonkeyPatch) -> Simulated:
-    """The simulated Lustre, with the stand-ins of liblustreapi and ``lfs`` in place."""
-    if shutil.which("cc") is None:
-        pytest.skip("needs cc: the stand-in of liblustreapi is compiled")
-    for name, value in client_environment(str(lustre.folder)).items():
-        monkeypatch.setenv(name, value)
-    return lustre
-
-
 @contextlib.contextmanager
 def simulated(folder: Path) -> Iterator[Simulated]:
-    """Serve a simulated Lustre, where that is possible."""
+    """Serve a simulated Lustre, where that is possible; this process finds its liblustreapi and ``lfs``."""
     if os.geteuid() != 0 or not os.access("/dev/fuse", os.R_OK | os.W_OK):
         pytest.skip("needs root and /dev/fuse: a simulated Lustre is mounted")
+    if shutil.which("cc") is None:
+        pytest.skip("needs cc: the stand-in of liblustreapi is compiled")
     pytest.importorskip("mfusepy", reason="needs mfusepy: a simulated Lustre is mounted", exc_type=ImportError)
-    with served(str(folder)):
+    with served(str(folder)), pytest.MonkeyPatch.context() as patch:
+        for name, value in client_environment(str(folder)).items():
+            patch.setenv(name, value)
         yield Simulated(folder)
 
 

@@ -30,52 +30,52 @@ def flushed(lustre: Simulated, hints: list[Hint], seconds: float = 60.0) -> dict
     return changelog.flush(Source(job="job", path=os.fsencode(lustre.root / "top")), hints)
 
 
-def test_what_was_written_is_flushed_whatever_else_there_is(client: Simulated) -> None:
-    shell(client.root, "mkdir -p top/d; for i in a b c e; do echo > top/$i; done; ln -s a top/l; mkfifo top/p")
-    shell(client.root, "mknod top/tty c 5 0; rm -f top/gone; echo > top/gone")
-    gone = hint(client, "top/gone")
-    shell(client.root, "rm top/gone")
-    hints = [hint(client, f"top/{name}") for name in ("a", "b", "d", "l", "p", "tty")]
-    hints += [hint(client, "top/c", HintFlag.OPEN), hint(client, "top/e", HintFlag.ATTRIBUTES), gone]
-    recorded = client.last()
-    assert flushed(client, hints) == NOTHING | {"flushed": 3, "gone": 1}
-    assert [client.ask("flushes", path=f"top/{name}") for name in "abce"] == [1, 1, 1, 0]
-    assert client.last() == recorded, "nothing changed by it"
+def test_what_was_written_is_flushed_whatever_else_there_is(lustre: Simulated) -> None:
+    shell(lustre.root, "mkdir -p top/d; for i in a b c e; do echo > top/$i; done; ln -s a top/l; mkfifo top/p")
+    shell(lustre.root, "mknod top/tty c 5 0; rm -f top/gone; echo > top/gone")
+    gone = hint(lustre, "top/gone")
+    shell(lustre.root, "rm top/gone")
+    hints = [hint(lustre, f"top/{name}") for name in ("a", "b", "d", "l", "p", "tty")]
+    hints += [hint(lustre, "top/c", HintFlag.OPEN), hint(lustre, "top/e", HintFlag.ATTRIBUTES), gone]
+    recorded = lustre.last()
+    assert flushed(lustre, hints) == NOTHING | {"flushed": 3, "gone": 1}
+    assert [lustre.ask("flushes", path=f"top/{name}") for name in "abce"] == [1, 1, 1, 0]
+    assert lustre.last() == recorded, "nothing changed by it"
 
 
-def test_a_released_file_is_flushed_without_its_content_being_asked_for(client: Simulated) -> None:
-    shell(client.root, "mkdir top; echo > top/a")
-    client.ask("set_hsm", path="top/a", states=0x1 | 0x4 | 0x8)
-    assert flushed(client, [hint(client, "top/a")]) == NOTHING | {"flushed": 1}
+def test_a_released_file_is_flushed_without_its_content_being_asked_for(lustre: Simulated) -> None:
+    shell(lustre.root, "mkdir top; echo > top/a")
+    lustre.ask("set_hsm", path="top/a", states=0x1 | 0x4 | 0x8)
+    assert flushed(lustre, [hint(lustre, "top/a")]) == NOTHING | {"flushed": 1}
 
 
 def test_a_file_that_fails_is_counted_and_named_and_the_others_go_on(
-    client: Simulated, caplog: pytest.LogCaptureFixture
+    lustre: Simulated, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    shell(client.root, "mkdir top top/a top/b; echo > top/a/f; echo > top/b/f")
-    both = [hint(client, "top/a/f"), hint(client, "top/b/f")]
+    shell(lustre.root, "mkdir top top/a top/b; echo > top/a/f; echo > top/b/f")
+    both = [hint(lustre, "top/a/f"), hint(lustre, "top/b/f")]
     servers = [one.id[4] for one in both]
     assert servers == [0, 0x40], "each on another server"
-    client.ask("disconnect", mdt=1, error="EIO")
-    assert flushed(client, both) == NOTHING | {"flushed": 1, "failed": 1}
+    lustre.ask("disconnect", mdt=1, error="EIO")
+    assert flushed(lustre, both) == NOTHING | {"flushed": 1, "failed": 1}
     assert fid.text(both[1].id) in caplog.text
     assert "Input/output error" in caplog.text
 
 
 def test_without_the_library_the_run_goes_on_and_says_so(
-    client: Simulated, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    lustre: Simulated, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("LB_LUSTREAPI", "nowhere.so")
-    shell(client.root, "mkdir top; echo > top/a")
-    assert flushed(client, [hint(client, "top/a")]) == NOTHING | {"failed": 1}
+    shell(lustre.root, "mkdir top; echo > top/a")
+    assert flushed(lustre, [hint(lustre, "top/a")]) == NOTHING | {"failed": 1}
     assert "nowhere.so is not on this node" in caplog.text
 
 
-def test_no_time_is_no_flush_and_a_negative_one_is_refused(client: Simulated) -> None:
-    shell(client.root, "mkdir top; echo > top/a")
-    assert flushed(client, [hint(client, "top/a")] * 3, seconds=0) == NOTHING | {"left": 3}
-    assert client.ask("flushes", path="top/a") == 0
+def test_no_time_is_no_flush_and_a_negative_one_is_refused(lustre: Simulated) -> None:
+    shell(lustre.root, "mkdir top; echo > top/a")
+    assert flushed(lustre, [hint(lustre, "top/a")] * 3, seconds=0) == NOTHING | {"left": 3}
+    assert lustre.ask("flushes", path="top/a") == 0
     with pytest.raises(ValueError, match="flush_seconds must not be negative"):
         ChangelogOptions(flush_seconds=-1)
 

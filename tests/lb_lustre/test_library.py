@@ -35,14 +35,14 @@ def hints(one: Feed) -> list[tuple[bytes, int, int]]:
     return list(reduction.hints())
 
 
-def test_the_library_leads_to_the_same_hints_as_the_device(client: Simulated) -> None:
+def test_the_library_leads_to_the_same_hints_as_the_device(lustre: Simulated) -> None:
     for number in (0, 1):
-        client.ask("register", mdt=number, mask=[kind.name for kind in Type])
-    shell(client.root, SETUP + CHANGE)
-    shell(client.root, "for i in $(seq 300); do echo > a-rather-long-name-for-a-file-$i; mv a-r*-$i $i; done")
+        lustre.ask("register", mdt=number, mask=[kind.name for kind in Type])
+    shell(lustre.root, SETUP + CHANGE)
+    shell(lustre.root, "for i in $(seq 300); do echo > a-rather-long-name-for-a-file-$i; mv a-r*-$i $i; done")
     for mdt in ("MDT0000", "MDT0001"):
         by_library = hints(LibraryFeed(Library(), "simfs", mdt))
-        assert by_library == hints(DeviceFeed(str(client.devices / f"changelog-simfs-{mdt}"), mdt))
+        assert by_library == hints(DeviceFeed(str(lustre.devices / f"changelog-simfs-{mdt}"), mdt))
         assert by_library
 
 
@@ -60,12 +60,12 @@ def test_what_the_library_and_the_device_of_a_real_lustre_gave_leads_to_the_same
 
 
 @pytest.fixture
-def by_library(client: Simulated, make_job: MakeJob, tmp_path: Path) -> Callable[..., Job]:
+def by_library(lustre: Simulated, make_job: MakeJob, tmp_path: Path) -> Callable[..., Job]:
     """A job on a node without devices."""
     (tmp_path / "dev").mkdir()
 
     def make(**options: Any) -> Job:
-        users = list(client.register())
+        users = list(lustre.register())
         job = make_job(users=())
         job.configure(changelog={"filesystem": "simfs", "devices": str(tmp_path / "dev"), "users": users, **options})
         return job
@@ -74,62 +74,62 @@ def by_library(client: Simulated, make_job: MakeJob, tmp_path: Path) -> Callable
 
 
 def test_a_job_without_devices_reads_and_clears_by_the_library(
-    client: Simulated, by_library: MakeJob, monkeypatch: pytest.MonkeyPatch
+    lustre: Simulated, by_library: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settle(monkeypatch)
     job = by_library()
-    shell(client.root, SETUP)
+    shell(lustre.root, SETUP)
     backed_up(job)
-    shell(client.root, CHANGE)
-    upto = client.last()
+    shell(lustre.root, CHANGE)
+    upto = lustre.last()
     changed = backed_up(job)
     assert changed.counts["objects_new"] + changed.counts["objects_changed"] < 25
     backed_up(job)
-    assert client.cleared() == upto
+    assert lustre.cleared() == upto
     for mdt in (0, 1):
-        client.ask("damage", mdt=mdt, what="roll_back", count=3)
-    shell(client.root, "echo 11 >> c/x; mkdir c/y; mv c/y c/z; echo 22 >> a/two")
+        lustre.ask("damage", mdt=mdt, what="roll_back", count=3)
+    shell(lustre.root, "echo 11 >> c/x; mkdir c/y; mv c/y c/z; echo 22 >> a/two")
     backed_up(job)
 
 
 def test_a_lost_record_and_a_lost_user_are_gaps_by_the_library_too(
-    client: Simulated, by_library: MakeJob, monkeypatch: pytest.MonkeyPatch
+    lustre: Simulated, by_library: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settle(monkeypatch)
     monkeypatch.setattr(feed, "_HOLE_SECONDS", 0)
     job = by_library()
-    shell(client.root, SETUP)
+    shell(lustre.root, SETUP)
     for _ in range(3):
         backed_up(job)
-    shell(client.root, "for i in 1 2 3 4 5 6 7 8; do echo $i > file-$i; done")
-    last = client.last()[0]
-    client.ask("damage", mdt=0, what="lose", first=last - 3, last=last - 1)
+    shell(lustre.root, "for i in 1 2 3 4 5 6 7 8; do echo $i > file-$i; done")
+    last = lustre.last()[0]
+    lustre.ask("damage", mdt=0, what="lose", first=last - 3, last=last - 1)
     backed_up(job, status=5)
-    client.ask("deregister", mdt=1, user="cl1-lb-job")
+    lustre.ask("deregister", mdt=1, user="cl1-lb-job")
     backed_up(job, status=5)
 
 
-def test_a_hole_is_waited_for_whatever_the_records_come_by(client: Simulated, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hole_is_waited_for_whatever_the_records_come_by(lustre: Simulated, monkeypatch: pytest.MonkeyPatch) -> None:
     waited: list[float] = []
     monkeypatch.setattr("lb_lustre.feed.time.sleep", waited.append)
-    client.ask("register", mdt=0, mask=[kind.name for kind in Type])
-    shell(client.root, "touch a b c d")
-    client.ask("damage", mdt=0, what="lose", first=2, last=3)
-    device = DeviceFeed(str(client.devices / "changelog-simfs-MDT0000"), "MDT0000")
+    lustre.ask("register", mdt=0, mask=[kind.name for kind in Type])
+    shell(lustre.root, "touch a b c d")
+    lustre.ask("damage", mdt=0, what="lose", first=2, last=3)
+    device = DeviceFeed(str(lustre.devices / "changelog-simfs-MDT0000"), "MDT0000")
     for one in (device, LibraryFeed(Library(), "simfs", "MDT0000")):
         stream = one.read(Entry(cleared=0), Reduction(), threading.Lock())
         assert stream.holes == [(2, 3)]
     assert waited == [6.0, 6.0]
 
 
-def test_the_library_says_which_server_cannot_be_read_and_why(client: Simulated) -> None:
+def test_the_library_says_which_server_cannot_be_read_and_why(lustre: Simulated) -> None:
     one = LibraryFeed(Library(), "simfs", "MDT0007")
     with pytest.raises(LustreError, match=r"MDT0007 \(simfs-MDT0007 by .*\) cannot be opened: No such file .* mounted"):
         hints(one)
     with pytest.raises(ValueError, match="would clear everything"):
         one.clear("cl1", 0)
     one = LibraryFeed(Library(), "simfs", "MDT0000")
-    client.ask("register", mdt=0)
+    lustre.ask("register", mdt=0)
     for user, index, code in (("cl9", 1, errno.ENOENT), ("cl1", 5, errno.EINVAL)):
         with pytest.raises(OSError, match="llapi_changelog_clear") as caught:
             one.clear(user, index)
@@ -139,8 +139,8 @@ def test_the_library_says_which_server_cannot_be_read_and_why(client: Simulated)
 # ── Which servers there are, and what reads them ──────────────────────────────────────────────────────────────────────
 
 
-def test_devices_are_preferred_and_the_library_is_next(client: Simulated, tmp_path: Path) -> None:
-    path, devices, none = os.fsencode(client.root), str(client.devices), str(tmp_path / "none")
+def test_devices_are_preferred_and_the_library_is_next(lustre: Simulated, tmp_path: Path) -> None:
+    path, devices, none = os.fsencode(lustre.root), str(lustre.devices), str(tmp_path / "none")
 
     def found(folder: str, reader: str) -> list[tuple[type, str]]:
         return [(type(one), one.mdt) for one in find_feeds("simfs", path, devices=folder, reader=reader)]

@@ -141,9 +141,9 @@ def test_other_threads_go_on_while_the_library_waits(tmp_path: Path, monkeypatch
     subprocess.run([sys.executable, "-c", WAITING], check=True, timeout=60)
 
 
-def test_data_version_hsm_state_and_server_of_objects(client: Simulated) -> None:
+def test_data_version_hsm_state_and_server_of_objects(lustre: Simulated) -> None:
     library = Library()
-    one, two = client.root / "one", client.root / "two"
+    one, two = lustre.root / "one", lustre.root / "two"
     one.write_bytes(b"some")
     two.write_bytes(b"some")
 
@@ -156,32 +156,32 @@ def test_data_version_hsm_state_and_server_of_objects(client: Simulated) -> None
 
     first = version(one)
     assert first == version(two) == version(one, flush=True)
-    assert (client.ask("flushes", path="one"), client.ask("flushes", path="two")) == (1, 0)
-    snapshot = client.root.parent / client.ask("snapshot")
+    assert (lustre.ask("flushes", path="one"), lustre.ask("flushes", path="two")) == (1, 0)
+    snapshot = lustre.root.parent / lustre.ask("snapshot")
     one.write_bytes(b"else")
     assert version(one) != first == version(snapshot / "one")
 
     assert library.hsm_state(one) == (0, 0)
-    client.ask("set_hsm", path="one", states=RELEASED, archive=3)
+    lustre.ask("set_hsm", path="one", states=RELEASED, archive=3)
     assert library.hsm_state(one) == (RELEASED, 3)
     with pytest.raises(FileNotFoundError):
-        library.hsm_state(client.root / "missing")
+        library.hsm_state(lustre.root / "missing")
 
     for number in range(4):
-        (client.root / f"d{number}").mkdir()
-    top = os.open(client.root, os.O_RDONLY)
-    found = {library.mdt_index(top, fid.parse(client.ask("fid_of", path=f"d{number}"))) for number in range(4)}
+        (lustre.root / f"d{number}").mkdir()
+    top = os.open(lustre.root, os.O_RDONLY)
+    found = {library.mdt_index(top, fid.parse(lustre.ask("fid_of", path=f"d{number}"))) for number in range(4)}
     assert found == {0, 1}
     assert library.mdt_index(top, fid.ROOT) == 0
     os.close(top)
 
 
-def test_a_record_is_what_the_device_gives_without_what_nobody_needs(client: Simulated) -> None:
-    client.ask("register", mdt=0, mask=[kind.name for kind in Type])
-    (client.root / "file").write_bytes(b"x")
-    os.rename(client.root / "file", client.root / "other")
-    os.setxattr(client.root / "other", "user.note", b"yes")
-    device = client.devices / "changelog-simfs-MDT0000"
+def test_a_record_is_what_the_device_gives_without_what_nobody_needs(lustre: Simulated) -> None:
+    lustre.ask("register", mdt=0, mask=[kind.name for kind in Type])
+    (lustre.root / "file").write_bytes(b"x")
+    os.rename(lustre.root / "file", lustre.root / "other")
+    os.setxattr(lustre.root / "other", "user.note", b"yes")
+    device = lustre.devices / "changelog-simfs-MDT0000"
     fd = os.open(device, os.O_RDONLY)
     expected = list(decode(os.read(fd, 1 << 16)))
     os.close(fd)

@@ -22,6 +22,7 @@ from lb_lustre.feeds import READERS, find_feeds
 from lb_lustre.flushing import Flushing
 from lb_lustre.ledger import Entry, Ledger, advance, judge
 from lb_lustre.mounts import find_filesystem, find_mount
+from lb_lustre.proof import Proof
 from lbcore import xattrs
 from lbcore.model import Attributes, Hint, HintFlag, ObjectId, Observation, Seen, Unreadable, View
 from lbcore.plugins.types import Collection, Known, Source
@@ -145,13 +146,16 @@ class Changelog:
     # -- the view -----------------------------------------------------------------------------------------------
 
     def observe(self, view: View, scope: Scope, known: Known, hints: Iterable[Hint]) -> Iterator[Seen]:
-        """Look at each object by its FID; nothing is opened."""
+        """Look at each object by its FID; nothing is opened.
+
+        :raises LustreError: when it cannot be proved that a server, whose objects seem to be gone, answers.
+        """
         looking = Looking(view, scope)
         waiting = iter(hints)
         with ThreadPoolExecutor(self._options.threads, thread_name_prefix="lb-look") as pool:
+            proof = Proof(looking.mount, lambda ids: list(pool.map(looking.look, ids, chunksize=_LOOKED_AT_TOGETHER)))
             while together := list(islice(waiting, _LOOKED_AT_TOGETHER * self._options.threads * _AHEAD)):
-                ids = list(dict.fromkeys(hint.id for hint in together))
-                yield from pool.map(looking.look, ids, chunksize=_LOOKED_AT_TOGETHER)
+                yield from proof.look(list(dict.fromkeys(hint.id for hint in together)))
 
 
 class _Place(NamedTuple):
@@ -170,7 +174,8 @@ class Looking:
 
     def __init__(self, view: View, scope: Scope) -> None:
         self._scope = scope
-        self._by_fid = find_mount(view.root) + b"/.lustre/fid/"
+        self.mount = find_mount(view.root)
+        self._by_fid = self.mount + b"/.lustre/fid/"
         self._root, _ = look_at_root(view.root)
         self._places: OrderedDict[ObjectId, _Place] = OrderedDict()
         self._lock = threading.Lock()

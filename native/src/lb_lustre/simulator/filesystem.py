@@ -90,6 +90,12 @@ class Object:
             self.times[1] = now
 
 
+def _lost_and_found(mdt: int) -> Object:
+    """What a server has once LFSCK was started on it."""
+    number = fid.pack(_FIRST_SEQUENCE + mdt * _SEQUENCES_APART + 1, 1, 0)
+    return Object(fid=number, mdt=mdt, mode=stat.S_IFDIR | 0o700)
+
+
 class Filesystem:
     """A filesystem of several metadata servers. Paths are bytes, relative to its root. Not for two threads at once."""
 
@@ -107,6 +113,8 @@ class Filesystem:
         """Whether this is a snapshot."""
         self.disconnected: dict[int, int] = {}
         """Servers that do not answer, by number, and the errno that this client gives for their objects."""
+        self._lost_and_found = {b"MDT%04x" % mdt: _lost_and_found(mdt) for mdt in range(mdts)}
+        self.objects |= {one.fid: one for one in self._lost_and_found.values()}
         self._numbers = [0] * mdts
         os.makedirs(contents, exist_ok=True)
 
@@ -123,7 +131,7 @@ class Filesystem:
     # -- finding ------------------------------------------------------------------------------------------------
 
     def find(self, path: bytes) -> Object:
-        """The object at a path; ``.lustre/fid/FID`` is any object.
+        """The object at a path; ``.lustre/fid/FID`` is any object, ``.lustre/lost+found/MDTxxxx`` one of that server.
 
         :raises OSError: ENOENT, ENOTDIR.
         """
@@ -135,6 +143,8 @@ class Filesystem:
             except ValueError:
                 raise fail(errno.ENOENT) from None
             parts = parts[3:]
+        elif parts[:2] == [b".lustre", b"lost+found"] and len(parts) == 3 and parts[2] in self._lost_and_found:
+            return self._reach(self._lost_and_found[parts[2]].fid)
         for part in parts:
             if not one.is_directory:
                 raise fail(errno.ENOTDIR)

@@ -21,6 +21,7 @@ from lbcore.model import ObjectId
 
 _Result = TypeVar("_Result")
 _SECOND = 10**9
+_SPECIAL = (b".lustre", b".lustre/fid", b".lustre/lost+found")
 _ASKED = "trusted.simulated."
 """Extended attributes by which the stand-in of liblustreapi asks (``liblustreapi.c``)."""
 
@@ -96,7 +97,7 @@ class Mount(mfusepy.Operations):  # type: ignore[misc]
         if self._changelog(path) is not None:
             return {"st_mode": stat.S_IFREG | 0o600, "st_nlink": 1, "st_size": 0}
         folder = not where or (where in ("fs", "dev") and not name)
-        if folder or below in (b".lustre", b".lustre/fid"):
+        if folder or below in _SPECIAL:
             return {"st_mode": stat.S_IFDIR | 0o755, "st_nlink": 2}
         filesystem, one = self._find(path)
         size = 4096 if one.is_directory else len(one.link_target)

@@ -1,0 +1,110 @@
+"""That an object is gone is believed of a server that answers: before, and after it was looked at.
+
+"No such file" is also what a client may say that has lost a server, or that sees a part of the filesystem only. So
+the root of what is mounted must be the filesystem's, and an object of the same server must be found by its FID: the
+directory ``.lustre/lost+found/MDTxxxx``, which each server has once LFSCK was started there (lfsck_verify_lpf in
+lfsck_lib.c of Lustre) and which nobody removes, or one that was seen just now.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+
+from lb_lustre import fid, servers
+from lb_lustre.errors import LustreError
+from lb_lustre.servers import Servers
+from lbcore import _posix
+from lbcore.model import ObjectId, Observation, Seen
+from lbcore.source import look_at_root
+
+_WITNESSES = 8
+"""So many objects of a server are tried: those seen before may have been removed since."""
+
+
+class Proof:
+    """Of one view. Not for two threads at once."""
+
+    def __init__(self, mount: bytes, look: Callable[[Sequence[ObjectId]], list[Seen]]) -> None:
+        """
+        :param mount: the top of the filesystem.
+        :param look: what looks at objects.
+        :raises LustreError: when it is the top of a part of it.
+        """
+        self._mount = mount
+        self._look = look
+        self._servers: Servers | None = None
+        self._present: dict[bytes, ObjectId] = {}
+        self._answered: set[int] = set()
+        """Servers that were proved to answer before what is looked at next."""
+        self._prove_root()
+
+    def look(self, ids: Sequence[ObjectId]) -> list[Seen]:
+        """Look at objects; none is gone whose server does not answer.
+
+        :raises LustreError: naming a server that does not.
+        """
+        seen = self._look(ids)
+        gone: dict[int, list[ObjectId]] = {}
+        for one in seen:
+            if isinstance(one, Observation) and one.attributes is not None:
+                self._present[one.id[:8]] = one.id
+            elif isinstance(one, Observation) and one.id != fid.ROOT:
+                gone.setdefault(self._server(one.id), []).append(one.id)
+        if not gone:
+            return seen
+        self._prove(gone)
+        unproved = [one for server in gone.keys() - self._answered for one in gone[server]]
+        if unproved:
+            again = dict(zip(unproved, self._look(unproved), strict=True))
+            seen = [again.get(object_id, one) for object_id, one in zip(ids, seen, strict=True)]
+            self._prove(gone)
+        self._answered |= gone.keys()
+        return seen
+
+    def _server(self, object_id: ObjectId) -> int:
+        if self._servers is None:
+            self._servers = Servers(self._mount)
+        return self._servers.of(object_id)
+
+    def _prove(self, numbers: Iterable[int]) -> None:
+        self._prove_root()
+        for server in numbers:
+            if not any(self._is_there(witness) for witness in islice(self._witnesses(server), _WITNESSES)):
+                kept = f".lustre/lost+found/{servers.name(server)}"
+                raise LustreError(
+                    f"{servers.name(server)} does not answer, as far as this node can tell: neither {kept} nor any "
+                    "object seen before is found by its FID, and others of it are said to be gone; nothing was "
+                    f"changed. Is it connected ('lfs df')? Where LFSCK never ran there is no {kept}: "
+                    "'lctl lfsck_start -A' on a server makes it, and 'lb run --full' does without"
+                )
+
+    def _prove_root(self) -> None:
+        if look_at_root(self._mount)[0] != fid.ROOT:
+            raise LustreError(
+                f"what is mounted at {os.fsdecode(self._mount)} is not the root of the filesystem (a fileset?): what "
+                "lies outside of it would look as if it was gone; nothing was changed"
+            )
+
+    def _witnesses(self, server: int) -> Iterator[ObjectId]:
+        """Objects of a server that should be there."""
+        with contextlib.suppress(OSError):
+            kept = os.open(self._mount + b"/.lustre/lost+found", os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                found = _posix.look(kept, servers.name(server).encode())[0]
+            finally:
+                os.close(kept)
+            if self._server(found) == server:
+                yield found
+        for one in reversed(list(self._present.values())):
+            if self._server(one) == server:
+                yield one
+
+    def _is_there(self, object_id: ObjectId) -> bool:
+        try:
+            os.lstat(self._mount + b"/.lustre/fid/" + fid.text(object_id).encode())
+        except OSError:
+            return False
+        return True
