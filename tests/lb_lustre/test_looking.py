@@ -91,3 +91,19 @@ def test_names_that_are_not_known_are_an_error_and_not_gone(shown: Shown, what: 
     assert isinstance(seen, Unreadable)
     assert seen.path == fid.text(FILE).encode()
     assert {"more names": "it has 2 names", "nothing": "No data", "garbage": "link EA"}[what] in seen.reason
+
+
+def test_every_operation_on_an_object_is_announced_before_it(shown: Shown) -> None:
+    shown.add(PLAIN, (TOP, b"plain"))
+    shown.add(FILE, (PLAIN, b"file"), directory=False)
+    asked: list[tuple[ObjectId, int]] = []
+    view = View(root=os.fsencode(shown.folder / "top"), stable=True)
+    looking = Looking(view, Scope(), lambda object_id, operations: asked.append((object_id, operations)))
+    looking.look(FILE)
+    assert asked == [(FILE, 1), (FILE, 1), (PLAIN, 1)], "attributes, names, and where the directory is"
+    asked.clear()
+    looking.look(FILE)
+    assert asked == [(FILE, 1), (FILE, 1)]
+    asked.clear()
+    looking.look(SHARD)
+    assert asked == [(SHARD, 1)], "it is gone"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from lb_lustre import fid, servers
+from lb_lustre import fid, proof, servers
 from lb_lustre.changelog import Looking
 from lb_lustre.errors import LustreError, LustreUnavailableError
 from lb_lustre.proof import Proof
@@ -16,7 +16,8 @@ from lbcore.model import ObjectId, Observation, Seen, View
 from lbcore.scope import Scope
 from lbcore.testing.job import Job
 from tests.lb_lustre.conftest import Simulated
-from tests.lb_lustre.test_simulated import backed_up, seen, shell
+from tests.lb_lustre.test_simulated import backed_up, shell
+from tests.lb_lustre.test_simulated import seen as tree_of
 
 MakeJob = Callable[..., Job]
 TREE = "mkdir top; mkdir top/a top/b; for i in 1 2 3; do echo $i > top/a/$i; echo $i > top/b/$i; done"
@@ -31,6 +32,11 @@ def real_look(lustre: Simulated) -> Callable[[Sequence[ObjectId]], list[Seen]]:
     return lambda ids: [looking.look(one) for one in ids]
 
 
+def proof_of(lustre: Simulated, look: Callable[[Sequence[ObjectId]], list[Seen]]) -> Proof:
+    mount = os.fsencode(lustre.root)
+    return Proof(mount, Servers(mount), look)
+
+
 def is_gone(one: Seen) -> bool:
     assert isinstance(one, Observation)
     return one.attributes is None
@@ -40,13 +46,13 @@ def test_a_run_whose_client_lost_a_server_removes_nothing_and_names_it(lustre: S
     job = make_job()
     shell(lustre.root, TREE)
     backed_up(job)
-    before = seen(job.tree)
+    before = tree_of(job.tree)
     shell(lustre.root, "echo more >> top/b/1; echo more >> top/a/1; rm top/a/2")
     lustre.ask("disconnect", mdt=1, error="ENOENT")
     outcome = job.run()
     assert (outcome.exit_code, outcome.state) == (1, "failed")
     assert "MDT0001 does not answer" in outcome.message
-    assert seen(job.tree) == before
+    assert tree_of(job.tree) == before
     lustre.ask("connect", mdt=1)
     shell(lustre.root, "rm top/b/2")
     backed_up(job)
@@ -56,11 +62,11 @@ def test_a_server_that_fails_is_no_server_without_objects(lustre: Simulated, mak
     job = make_job()
     shell(lustre.root, TREE)
     backed_up(job)
-    before = seen(job.tree)
+    before = tree_of(job.tree)
     shell(lustre.root, "echo more >> top/b/1")
     lustre.ask("disconnect", mdt=1, error="EIO")
     assert job.run().exit_code == 3
-    assert seen(job.tree) == before
+    assert tree_of(job.tree) == before
     lustre.ask("connect", mdt=1)
     backed_up(job)
 
@@ -79,10 +85,10 @@ def test_what_seemed_gone_before_its_server_was_proved_to_answer_is_looked_at_ag
         lustre.ask("connect", mdt=1)
         return found
 
-    proof = Proof(os.fsencode(lustre.root), look)
-    assert [is_gone(one) for one in proof.look(ids)] == [False, False, False, True]
+    one = proof_of(lustre, look)
+    assert [is_gone(seen) for seen in one.look(ids)] == [False, False, False, True]
     assert looks == [ids, ids[1:]]
-    proof.look(ids)
+    one.look(ids)
     assert looks[2:] == [ids], "it answered before that, and after"
 
 
@@ -91,11 +97,11 @@ def test_a_server_that_is_lost_while_it_is_looked_at_is_not_believed(lustre: Sim
     ids = [number(lustre, f"top/{name}") for name in ("a/1", "b/1", "b/2")]
     shell(lustre.root, "rm top/b/2")
     real = real_look(lustre)
-    proof = Proof(os.fsencode(lustre.root), real)
-    assert [is_gone(one) for one in proof.look(ids)] == [False, False, True]
+    one = proof_of(lustre, real)
+    assert [is_gone(seen) for seen in one.look(ids)] == [False, False, True]
     lustre.ask("disconnect", mdt=1, error="ENOENT")
     with pytest.raises(LustreError, match="MDT0001 does not answer"):
-        proof.look(ids)
+        one.look(ids)
 
 
 def test_where_lfsck_never_ran_an_object_that_was_seen_proves_it(
@@ -104,19 +110,18 @@ def test_where_lfsck_never_ran_an_object_that_was_seen_proves_it(
     shell(lustre.root, TREE)
     there, gone = number(lustre, "top/b/1"), number(lustre, "top/b/2")
     shell(lustre.root, "rm top/b/2")
-    real_name = servers.name
-    monkeypatch.setattr(servers, "name", lambda server: "never-" + real_name(server))
-    proof = Proof(os.fsencode(lustre.root), real_look(lustre))
+    monkeypatch.setattr(proof, "name", lambda server: "never-" + servers.name(server))
+    one = proof_of(lustre, real_look(lustre))
     with pytest.raises(LustreError, match=r"Where LFSCK never ran there is no \.lustre/lost\+found/never-MDT0001"):
-        proof.look([number(lustre, "top/a/1"), gone])
-    assert [is_gone(one) for one in proof.look([there, gone])] == [False, True]
-    assert [is_gone(one) for one in proof.look([gone])] == [True]
+        one.look([number(lustre, "top/a/1"), gone])
+    assert [is_gone(seen) for seen in one.look([there, gone])] == [False, True]
+    assert [is_gone(seen) for seen in one.look([gone])] == [True]
 
 
 def test_a_part_of_a_filesystem_proves_nothing(lustre: Simulated) -> None:
     shell(lustre.root, TREE)
     with pytest.raises(LustreError, match="is not the root of the filesystem"):
-        Proof(os.fsencode(lustre.root / "top"), real_look(lustre))
+        Proof(os.fsencode(lustre.root / "top"), Servers(os.fsencode(lustre.root)), real_look(lustre))
 
 
 def test_the_library_is_needed_where_something_is_gone_and_only_there(
@@ -126,10 +131,10 @@ def test_the_library_is_needed_where_something_is_gone_and_only_there(
     there, gone = number(lustre, "top/b/1"), number(lustre, "top/b/2")
     shell(lustre.root, "rm top/b/2")
     monkeypatch.setenv("LB_LUSTREAPI", "nowhere.so")
-    proof = Proof(os.fsencode(lustre.root), real_look(lustre))
-    assert [is_gone(one) for one in proof.look([there])] == [False]
+    one = proof_of(lustre, real_look(lustre))
+    assert [is_gone(seen) for seen in one.look([there])] == [False]
     with pytest.raises(LustreUnavailableError, match=r"nowhere\.so is not on this node"):
-        proof.look([there, gone])
+        one.look([there, gone])
 
 
 def test_servers_are_asked_for_once_for_each_sequence(lustre: Simulated, monkeypatch: pytest.MonkeyPatch) -> None:

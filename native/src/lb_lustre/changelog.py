@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from typing import NamedTuple
 
@@ -22,7 +23,9 @@ from lb_lustre.feeds import READERS, find_feeds
 from lb_lustre.flushing import Flushing
 from lb_lustre.ledger import Entry, Ledger, advance, judge
 from lb_lustre.mounts import find_filesystem, find_mount
+from lb_lustre.pace import Limit, Pace, Pacing, at_once
 from lb_lustre.proof import Proof
+from lb_lustre.servers import Servers
 from lbcore import xattrs
 from lbcore.model import Attributes, Hint, HintFlag, ObjectId, Observation, Seen, Unreadable, View
 from lbcore.plugins.types import Collection, Known, Source
@@ -53,10 +56,14 @@ class ChangelogOptions:
     """How many objects are looked at at the same time."""
     flush_seconds: float = 60.0
     """For so long, before a snapshot, writers are made to send what they have cached; 0: not at all."""
+    max_metadata_ops: int | str | None = None
+    """Operations per second that each metadata server is asked at most, or the path of a file that holds the number."""
 
     def __post_init__(self) -> None:
         if self.flush_seconds < 0:
             raise ValueError("flush_seconds must not be negative")
+        if self.max_metadata_ops is not None:
+            Limit(value=self.max_metadata_ops)
         if self.reader not in READERS:
             raise ValueError(f"reader must be one of {', '.join(READERS)}, not '{self.reader}'")
 
@@ -69,6 +76,8 @@ class Changelog:
     def __init__(self, options: ChangelogOptions) -> None:
         self._options = options
         self._users = dict(user.split("=", 1) for user in options.users)
+        limit = options.max_metadata_ops
+        self._pace = None if limit is None else Pace(Limit(value=limit))
 
     # -- the feed -----------------------------------------------------------------------------------------------
 
@@ -140,7 +149,8 @@ class Changelog:
         :returns: how many files were ``flushed``, were ``gone``, ``failed``, or were ``left`` as the time was up.
         """
         written = (hint.id for hint in hints if hint.flags & (HintFlag.DATA | HintFlag.OPEN))
-        flushing = Flushing(find_mount(source.path))
+        mount = find_mount(source.path)
+        flushing = Flushing(mount, self._pacing(Servers(mount)))
         return flushing.flush(written, threads=self._options.threads, seconds=self._options.flush_seconds)
 
     # -- the view -----------------------------------------------------------------------------------------------
@@ -150,12 +160,26 @@ class Changelog:
 
         :raises LustreError: when it cannot be proved that a server, whose objects seem to be gone, answers.
         """
-        looking = Looking(view, scope)
+        mount = find_mount(view.root)
+        servers = Servers(mount)
+        looking = Looking(view, scope, self._pacing(servers))
         waiting = iter(hints)
         with ThreadPoolExecutor(self._options.threads, thread_name_prefix="lb-look") as pool:
-            proof = Proof(looking.mount, lambda ids: list(pool.map(looking.look, ids, chunksize=_LOOKED_AT_TOGETHER)))
+            look = partial(pool.map, looking.look, chunksize=_LOOKED_AT_TOGETHER)
+            proof = Proof(mount, servers, lambda ids: list(look(ids)))
             while together := list(islice(waiting, _LOOKED_AT_TOGETHER * self._options.threads * _AHEAD)):
                 yield from proof.look(list(dict.fromkeys(hint.id for hint in together)))
+
+    def _pacing(self, servers: Servers) -> Pacing:
+        """What is to be called before operations on an object.
+
+        :raises LustreUnavailableError: when there is a limit, and no telling which server has which object.
+        """
+        pace = self._pace
+        if pace is None:
+            return at_once
+        servers.of(fid.ROOT)
+        return lambda object_id, operations: pace.wait(servers.of(object_id), operations)
 
 
 class _Place(NamedTuple):
@@ -172,10 +196,10 @@ class _Place(NamedTuple):
 class Looking:
     """Looks at objects of one view, by FID. For several threads at once."""
 
-    def __init__(self, view: View, scope: Scope) -> None:
+    def __init__(self, view: View, scope: Scope, pacing: Pacing = at_once) -> None:
         self._scope = scope
-        self.mount = find_mount(view.root)
-        self._by_fid = self.mount + b"/.lustre/fid/"
+        self._pacing = pacing
+        self._by_fid = find_mount(view.root) + b"/.lustre/fid/"
         self._root, _ = look_at_root(view.root)
         self._places: OrderedDict[ObjectId, _Place] = OrderedDict()
         self._lock = threading.Lock()
@@ -184,10 +208,13 @@ class Looking:
         """One object: gone, outside of the source, or with all its names in it."""
         path = self._path(object_id)
         try:
+            self._pacing(object_id, 1)
             there = os.lstat(path)
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ESTALE):
                 return Observation(id=object_id, attributes=None)
+            return self._unreadable(object_id, error)
+        except LustreError as error:
             return self._unreadable(object_id, error)
         if object_id == fid.ROOT:
             return Observation(id=object_id, attributes=None)  # it has no name, and the core looks at it itself
@@ -218,6 +245,7 @@ class Looking:
         return self._by_fid + fid.text(object_id).encode()
 
     def _links(self, object_id: ObjectId) -> list[tuple[ObjectId, bytes]]:
+        self._pacing(object_id, 1)
         return link_ea.parse(os.getxattr(self._path(object_id), link_ea.XATTR, follow_symlinks=False)).names
 
     @staticmethod

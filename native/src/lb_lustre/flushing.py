@@ -20,19 +20,23 @@ from itertools import islice
 
 from lb_lustre import fid
 from lb_lustre._lustreapi import Library
-from lb_lustre.errors import LustreUnavailableError
+from lb_lustre.errors import LustreError, LustreUnavailableError
+from lb_lustre.pace import Pacing, at_once
 from lbcore.model import ObjectId
 
 _log = logging.getLogger(__name__)
 
 _TOGETHER = 64
 """So many for each thread are handed out at once."""
+_OPERATIONS = 3
+"""What a flush asks of the metadata server: attributes, opening, closing."""
 
 
 class Flushing:
     """Flushes files of one mounted filesystem, by FID. For several threads at once."""
 
-    def __init__(self, mount: bytes) -> None:
+    def __init__(self, mount: bytes, pacing: Pacing = at_once) -> None:
+        self._pacing = pacing
         self._by_fid = mount + b"/.lustre/fid/"
 
     def flush(
@@ -69,6 +73,7 @@ class Flushing:
         """What became of one object; nothing of it stops the others."""
         path = self._by_fid + fid.text(object_id).encode()
         try:
+            self._pacing(object_id, _OPERATIONS)
             if not stat.S_ISREG(os.lstat(path).st_mode):
                 return "nothing"  # and a device is not opened
             fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOATIME | os.O_NOFOLLOW)
@@ -76,7 +81,7 @@ class Flushing:
                 library.data_version(fd, True)
             finally:
                 os.close(fd)
-        except (OSError, LustreUnavailableError) as error:
+        except (OSError, LustreError) as error:
             if isinstance(error, OSError) and error.errno in (errno.ENOENT, errno.ESTALE):
                 return "gone"
             _log.info("%s could not be flushed before the snapshot: %s", fid.text(object_id), error)

@@ -13,9 +13,9 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 
-from lb_lustre import fid, servers
+from lb_lustre import fid
 from lb_lustre.errors import LustreError
-from lb_lustre.servers import Servers
+from lb_lustre.servers import Servers, name
 from lbcore import _posix
 from lbcore.model import ObjectId, Observation, Seen
 from lbcore.source import look_at_root
@@ -27,7 +27,7 @@ _WITNESSES = 8
 class Proof:
     """Of one view. Not for two threads at once."""
 
-    def __init__(self, mount: bytes, look: Callable[[Sequence[ObjectId]], list[Seen]]) -> None:
+    def __init__(self, mount: bytes, servers: Servers, look: Callable[[Sequence[ObjectId]], list[Seen]]) -> None:
         """
         :param mount: the top of the filesystem.
         :param look: what looks at objects.
@@ -35,7 +35,7 @@ class Proof:
         """
         self._mount = mount
         self._look = look
-        self._servers: Servers | None = None
+        self._servers = servers
         self._present: dict[bytes, ObjectId] = {}
         self._answered: set[int] = set()
         """Servers that were proved to answer before what is looked at next."""
@@ -52,7 +52,7 @@ class Proof:
             if isinstance(one, Observation) and one.attributes is not None:
                 self._present[one.id[:8]] = one.id
             elif isinstance(one, Observation) and one.id != fid.ROOT:
-                gone.setdefault(self._server(one.id), []).append(one.id)
+                gone.setdefault(self._servers.of(one.id), []).append(one.id)
         if not gone:
             return seen
         self._prove(gone)
@@ -64,18 +64,13 @@ class Proof:
         self._answered |= gone.keys()
         return seen
 
-    def _server(self, object_id: ObjectId) -> int:
-        if self._servers is None:
-            self._servers = Servers(self._mount)
-        return self._servers.of(object_id)
-
     def _prove(self, numbers: Iterable[int]) -> None:
         self._prove_root()
         for server in numbers:
             if not any(self._is_there(witness) for witness in islice(self._witnesses(server), _WITNESSES)):
-                kept = f".lustre/lost+found/{servers.name(server)}"
+                kept = f".lustre/lost+found/{name(server)}"
                 raise LustreError(
-                    f"{servers.name(server)} does not answer, as far as this node can tell: neither {kept} nor any "
+                    f"{name(server)} does not answer, as far as this node can tell: neither {kept} nor any "
                     "object seen before is found by its FID, and others of it are said to be gone; nothing was "
                     f"changed. Is it connected ('lfs df')? Where LFSCK never ran there is no {kept}: "
                     "'lctl lfsck_start -A' on a server makes it, and 'lb run --full' does without"
@@ -93,13 +88,13 @@ class Proof:
         with contextlib.suppress(OSError):
             kept = os.open(self._mount + b"/.lustre/lost+found", os.O_RDONLY | os.O_DIRECTORY)
             try:
-                found = _posix.look(kept, servers.name(server).encode())[0]
+                found = _posix.look(kept, name(server).encode())[0]
             finally:
                 os.close(kept)
-            if self._server(found) == server:
+            if self._servers.of(found) == server:
                 yield found
         for one in reversed(list(self._present.values())):
-            if self._server(one) == server:
+            if self._servers.of(one) == server:
                 yield one
 
     def _is_there(self, object_id: ObjectId) -> bool:

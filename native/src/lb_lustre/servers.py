@@ -16,16 +16,14 @@ class Servers:
     """The metadata servers of one mounted filesystem. For several threads at once."""
 
     def __init__(self, mount: bytes) -> None:
-        """
-        :raises LustreUnavailableError: when liblustreapi is not on this node.
-        """
         self._mount = mount
-        self._library = Library()
+        self._library: Library | None = None
         self._by_sequence: dict[bytes, int] = {}
 
     def of(self, object_id: ObjectId) -> int:
         """The number of the server that has an object, or had it. All objects of a sequence are on one server.
 
+        :raises LustreUnavailableError: when liblustreapi, which knows it, is not on this node.
         :raises LustreError: when no server says that it is its.
         """
         sequence = object_id[:_SEQUENCE_BYTES]
@@ -35,6 +33,8 @@ class Servers:
         return found
 
     def _ask(self, object_id: ObjectId) -> int:
+        if self._library is None:
+            self._library = Library()
         mount = os.open(self._mount, os.O_RDONLY | os.O_DIRECTORY)
         try:
             return self._library.mdt_index(mount, object_id)
