@@ -13,6 +13,7 @@ from demo.demo import CHANGES, DemoError, Stage, chapter, copy_standard_library,
 from lb_lustre.errors import LustreError
 from lb_lustre.record import decode
 from lb_lustre.simulator.client import ask, served
+from lb_lustre.simulator.standins import client_environment
 
 MOUNT = "lustre/mount"
 SOURCE = f"{MOUNT}/fs/simfs/project"
@@ -98,7 +99,9 @@ def main() -> int:
     with scratch_folder(keep=False) as scratch:
         try:
             with served(str(scratch / "lustre")) as control:
-                problems = demonstrate(Stage(scratch), control)
+                stage = Stage(scratch)
+                stage.environment |= client_environment(str(scratch / "lustre"))
+                problems = demonstrate(stage, control)
         except (DemoError, LustreError) as exc:
             say(f"\nFAILED: {exc}")
             return 1

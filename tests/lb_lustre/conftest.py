@@ -27,6 +27,12 @@ class Simulated:
         self.root = folder / "mount" / "fs" / "simfs"
         self.devices = folder / "mount" / "dev"
         self._control = str(folder / "control")
+        self._environment = client_environment(str(folder))
+
+    def use(self, patch: pytest.MonkeyPatch) -> None:
+        """Let this process find the stand-ins of liblustreapi and ``lfs``."""
+        for name, value in self._environment.items():
+            patch.setenv(name, value)
 
     def ask(self, request: str, **arguments: Any) -> Any:
         """What an administrator does, or what happens to a server."""
@@ -46,22 +52,21 @@ class Simulated:
 
 
 @pytest.fixture
-def lustre(tmp_path: Path) -> Iterator[Simulated]:
+def lustre(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulated]:
     with simulated(tmp_path / "lustre") as there:
+        there.use(monkeypatch)
         yield there
 
 
 @contextlib.contextmanager
 def simulated(folder: Path) -> Iterator[Simulated]:
-    """Serve a simulated Lustre, where that is possible; this process finds its liblustreapi and ``lfs``."""
+    """Serve a simulated Lustre, where that is possible."""
     if os.geteuid() != 0 or not os.access("/dev/fuse", os.R_OK | os.W_OK):
         pytest.skip("needs root and /dev/fuse: a simulated Lustre is mounted")
     if shutil.which("cc") is None:
         pytest.skip("needs cc: the stand-in of liblustreapi is compiled")
     pytest.importorskip("mfusepy", reason="needs mfusepy: a simulated Lustre is mounted", exc_type=ImportError)
-    with served(str(folder)), pytest.MonkeyPatch.context() as patch:
-        for name, value in client_environment(str(folder)).items():
-            patch.setenv(name, value)
+    with served(str(folder)):
         yield Simulated(folder)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -55,7 +57,7 @@ def test_what_the_library_and_the_device_of_a_real_lustre_gave_leads_to_the_same
             stream = Stream()
             for piece in reads(one):
                 reduction.feed(piece, stream)
-            found.append((list(reduction.hints()), reduction.renumbered, stream.last, stream.records))
+            found.append((list(reduction.hints()), list(reduction.renumbered()), stream.last, stream.records))
         assert found[0] == found[1], name
 
 
@@ -201,3 +203,11 @@ def test_where_there_is_no_lfs_it_says_what_to_install(tmp_path: Path, monkeypat
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(LustreUnavailableError, match="lfs is not on this node: install"):
         find_servers("labfs", b"/mnt/labfs")
+
+
+def test_a_shell_is_told_where_the_stand_ins_are(lustre: Simulated, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LB_LUSTREAPI")
+    monkeypatch.delenv("LB_SIMULATED_LUSTRE")
+    command = f'eval "$({sys.executable} -m lb_lustre.simulator.standins {lustre.folder})"; lfs mdts {lustre.root}'
+    said = subprocess.run(["bash", "-ec", command + '; test -f "$LB_LUSTREAPI"'], stdout=subprocess.PIPE, check=True)
+    assert said.stdout == b"MDTS:\n0: simfs-MDT0000_UUID ACTIVE\n1: simfs-MDT0001_UUID ACTIVE\n"

@@ -87,6 +87,7 @@ def test_the_backup_equals_the_source_after_each_run_and_every_point_in_time_sta
             changer.make(change)
         points = {}
         with pytest.MonkeyPatch.context() as patch:
+            lustre.use(patch)
             patch.setattr(changelog, "_SETTLED_NS", 0)
             patch.setattr("lb_lustre.feed._HOLE_SECONDS", 0)
             for changes, what in [([], 12), *rounds]:

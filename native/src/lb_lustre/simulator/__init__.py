@@ -7,5 +7,8 @@ It follows what a real Lustre 2.17 was seen to do (the reference; recordings). W
   stand in for the character devices. They have no ``ioctl`` and no ``poll``; reading, seeking and clearing are as in
   the kernel.
 - FIDs come from ``trusted.lma``, not from ``name_to_handle_at(2)``, which FUSE answers itself.
+- liblustreapi and ``lfs`` are stand-ins (``standins.py``) with the functions that lb calls. Where the real library
+  uses ``ioctl``, this one asks by extended attributes ``trusted.simulated.*``.
+- Each server has its ``.lustre/lost+found/MDTxxxx``, as if LFSCK had been started there.
 - Layouts are opaque bytes: content lies in ordinary files.
 """

@@ -1,8 +1,12 @@
-"""What a program finds on a client of the simulated Lustre: liblustreapi and ``lfs``, as far as it calls them."""
+"""What a program finds on a client of the simulated Lustre: liblustreapi and ``lfs``, as far as it calls them.
+
+``python -m lb_lustre.simulator.standins FOLDER`` makes both, and prints what lets programs of a shell find them.
+"""
 
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 
@@ -40,3 +44,8 @@ def client_environment(folder: str) -> dict[str, str]:
     os.chmod(lfs, 0o700)
     path = f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     return {"LB_LUSTREAPI": library, MOUNT: os.path.join(folder, "mount"), "PATH": path}
+
+
+if __name__ == "__main__":
+    for variable, value in client_environment(os.path.abspath(sys.argv[1])).items():
+        print(f"export {variable}={shlex.quote(value)}")
