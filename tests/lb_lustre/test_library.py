@@ -22,7 +22,7 @@ from lb_lustre.feed import Feed
 from lb_lustre.feeds import find_feeds
 from lb_lustre.ledger import Entry
 from lb_lustre.library import LibraryFeed, find_servers
-from lb_lustre.record import Type
+from lb_lustre.record import Type, decode
 from lbcore.testing.job import Job
 from tests.lb_lustre.conftest import Simulated
 from tests.lb_lustre.recordings import dumps, needs_recordings, reads
@@ -109,6 +109,16 @@ def test_a_lost_record_and_a_lost_user_are_gaps_by_the_library_too(
     backed_up(job, status=5)
     lustre.ask("deregister", mdt=1, user="cl1-lb-job")
     backed_up(job, status=5)
+
+
+def test_reading_begins_where_it_is_told_to(lustre: Simulated) -> None:
+    lustre.ask("register", mdt=0, mask=[kind.name for kind in Type])
+    shell(lustre.root, "touch a b c d")
+    device = DeviceFeed(str(lustre.devices / "changelog-simfs-MDT0000"), "MDT0000")
+    for one in (device, LibraryFeed(Library(), "simfs", "MDT0000")):
+        for start in (1, 5):
+            with one.reading(start) as read:
+                assert next(decode(read())).index == start
 
 
 def test_a_hole_is_waited_for_whatever_the_records_come_by(lustre: Simulated, monkeypatch: pytest.MonkeyPatch) -> None:

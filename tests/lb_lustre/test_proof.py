@@ -104,6 +104,23 @@ def test_a_server_that_is_lost_while_it_is_looked_at_is_not_believed(lustre: Sim
         one.look(ids)
 
 
+def test_a_server_that_is_lost_while_it_is_looked_at_again_is_not_believed(lustre: Simulated) -> None:
+    shell(lustre.root, TREE)
+    ids = [number(lustre, f"top/{name}") for name in ("b/1", "b/2")]
+    shell(lustre.root, "rm top/b/2")
+    real, looks = real_look(lustre), []
+
+    def look(asked: Sequence[ObjectId]) -> list[Seen]:
+        looks.append(asked)
+        if len(looks) == 2:
+            lustre.ask("disconnect", mdt=1, error="ENOENT")
+        return real(asked)
+
+    with pytest.raises(LustreError, match="MDT0001 does not answer"):
+        proof_of(lustre, look).look(ids)
+    assert len(looks) == 2
+
+
 def test_where_lfsck_never_ran_an_object_that_was_seen_proves_it(
     lustre: Simulated, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -133,6 +150,7 @@ def test_the_library_is_needed_where_something_is_gone_and_only_there(
     monkeypatch.setenv("LB_LUSTREAPI", "nowhere.so")
     one = proof_of(lustre, real_look(lustre))
     assert [is_gone(seen) for seen in one.look([there])] == [False]
+    one.look([fid.ROOT])  # which has no name, and is no object that is gone
     with pytest.raises(LustreUnavailableError, match=r"nowhere\.so is not on this node"):
         one.look([there, gone])
 
