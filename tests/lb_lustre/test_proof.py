@@ -32,9 +32,24 @@ def real_look(lustre: Simulated) -> Callable[[Sequence[ObjectId]], list[Seen]]:
     return lambda ids: [looking.look(one) for one in ids]
 
 
-def proof_of(lustre: Simulated, look: Callable[[Sequence[ObjectId]], list[Seen]]) -> Proof:
+class Knowing:
+    """A backup that holds these objects."""
+
+    seed = 0
+
+    def __init__(self, *ids: ObjectId) -> None:
+        self.ids = ids
+
+    def fingerprint(self, directory: ObjectId) -> int | None:
+        return None
+
+    def near(self, object_id: ObjectId, count: int) -> list[ObjectId]:
+        return list(self.ids[:count])
+
+
+def proof_of(lustre: Simulated, look: Callable[[Sequence[ObjectId]], list[Seen]], *known: ObjectId) -> Proof:
     mount = os.fsencode(lustre.root)
-    return Proof(mount, Servers(mount), look)
+    return Proof(mount, Servers(mount), Knowing(*known), look)
 
 
 def is_gone(one: Seen) -> bool:
@@ -138,10 +153,23 @@ def test_where_lfsck_never_ran_an_object_that_was_seen_proves_it(
 def test_a_part_of_a_filesystem_proves_nothing(lustre: Simulated) -> None:
     shell(lustre.root, TREE)
     with pytest.raises(LustreError, match="is not the root of the filesystem"):
-        Proof(os.fsencode(lustre.root / "top"), Servers(os.fsencode(lustre.root)), real_look(lustre))
+        Proof(os.fsencode(lustre.root / "top"), Servers(os.fsencode(lustre.root)), Knowing(), real_look(lustre))
 
 
-def test_the_library_is_needed_where_something_is_gone_and_only_there(
+def test_an_object_that_the_backup_has_of_the_same_sequence_proves_it(
+    lustre: Simulated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shell(lustre.root, TREE)
+    elsewhere, gone, kept = (number(lustre, path) for path in ("top/a/1", "top/b/2", "top/b/3"))
+    shell(lustre.root, "rm top/b/2")
+    monkeypatch.setenv("LB_LUSTREAPI", "nowhere.so")
+    assert [is_gone(seen) for seen in proof_of(lustre, real_look(lustre), gone, elsewhere, kept).look([gone])] == [True]
+    for known in [(), (gone,), (elsewhere,)]:
+        with pytest.raises(LustreUnavailableError, match=r"nowhere\.so is not on this node"):
+            proof_of(lustre, real_look(lustre), *known).look([gone])
+
+
+def test_the_library_is_needed_only_where_no_object_of_the_sequence_is_there(
     lustre: Simulated, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shell(lustre.root, TREE)
@@ -149,10 +177,10 @@ def test_the_library_is_needed_where_something_is_gone_and_only_there(
     shell(lustre.root, "rm top/b/2")
     monkeypatch.setenv("LB_LUSTREAPI", "nowhere.so")
     one = proof_of(lustre, real_look(lustre))
-    assert [is_gone(seen) for seen in one.look([there])] == [False]
     one.look([fid.ROOT])  # which has no name, and is no object that is gone
     with pytest.raises(LustreUnavailableError, match=r"nowhere\.so is not on this node"):
-        one.look([there, gone])
+        one.look([gone])
+    assert [is_gone(seen) for seen in one.look([there, gone])] == [False, True]
 
 
 def test_servers_are_asked_for_once_for_each_sequence(lustre: Simulated, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -104,6 +104,8 @@ def plainly_reduced(records: Iterable[Record]) -> dict[bytes, tuple[int, int]]:
         opened = one.type == Type.OPEN and ((one.open_flags or 0) | one.type_flags) & 2
         if one.type == Type.OPEN:
             flags = F.DATA | F.OPEN if opened else 0
+        if one.type == Type.CLOSE and one.type_flags & 0x603 == 1:
+            continue  # of a reader
         named = {one.target: flags} if flags else {}
         if one.type in namespace:
             # a removal that does not say of what: the directory has to be listed
@@ -150,6 +152,9 @@ NEW = F.NAMES | F.ATTRIBUTES
         (record(Type.RENME, parent=B, name=b"n", source=C, source_parent=B, source_name=b"o"),
          {B: F.ATTRIBUTES, C: NEW}),
         (record(Type.CLOSE, target=A, parent=B), {A: F.DATA | F.ATTRIBUTES | F.CLOSED}),
+        (record(Type.CLOSE, target=A, type_flags=1), {}),
+        (record(Type.CLOSE, target=A, type_flags=0x201), {A: F.DATA | F.ATTRIBUTES | F.CLOSED}),
+        (record(Type.CLOSE, target=A, type_flags=0x42), {A: F.DATA | F.ATTRIBUTES | F.CLOSED}),
         (record(Type.OPEN, target=A, parent=B, type_flags=1), {}),
         (record(Type.OPEN, target=A, parent=B, type_flags=2), {A: F.DATA | F.OPEN}),
         (record(Type.OPEN, target=A, open_flags=2), {A: F.DATA | F.OPEN}),
@@ -187,6 +192,8 @@ def test_a_file_is_open_until_a_close_that_came_later() -> None:
     again = record(Type.OPEN, 3, 7 * SECOND, target=A, type_flags=2)
     assert flags_of(opened, closed)[A] & (F.OPEN | F.CLOSED) == F.CLOSED
     assert flags_of(closed, opened)[A] & (F.OPEN | F.CLOSED) == F.CLOSED, "records of two servers come in any order"
+    reader = record(Type.CLOSE, 3, 7 * SECOND, target=A, type_flags=1)
+    assert flags_of(opened, reader)[A] & (F.OPEN | F.CLOSED) == F.OPEN, "whoever writes has it open still"
     assert flags_of(opened, closed, again)[A] & (F.OPEN | F.CLOSED) == F.OPEN
     assert reduced(closed, opened)[A][1] == 6 * SECOND
 

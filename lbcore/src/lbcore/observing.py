@@ -34,6 +34,10 @@ class Nothing:
         """None."""
         return None
 
+    def near(self, object_id: ObjectId, count: int) -> list[ObjectId]:
+        """None."""
+        return []
+
 
 class Observing:
     """One observation of the source for an open run; what an earlier attempt saw is dropped."""

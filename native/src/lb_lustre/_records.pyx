@@ -95,7 +95,10 @@ cdef enum:
     LONGEST_UNKNOWN = 512  # bytes of an extension that is not known here
     NEAR_INDEX = 1 << 20
     NEAR_SECONDS = 30 * 86400
-    WRITING = 0x2  # open flags: FMODE_WRITE
+    READING = 0x1  # open flags: FMODE_READ
+    WRITING = 0x2  # FMODE_WRITE
+    ACCESS = 0x3
+    CHANGING = 0x600  # MDS_OPEN_TRUNC, MDS_OPEN_APPEND
     LAST = 0x1  # UNLNK, RMDIR, RENME: the last name went
 
 RECORD_SIZE_MAX = 952
@@ -275,7 +278,9 @@ cdef int read_touches(Record *record, Touch *touches) noexcept nogil:
     elif kind == MIGRT:
         flags, namespace = F_NAMES | F_ATTRIBUTES, True
     elif kind == CLOSE:
-        flags = F_DATA | F_ATTRIBUTES | F_CLOSED
+        # With OPEN in the mask those who only read say so, too: nothing changed, and others may have it open.
+        if record.flags & ACCESS != READING or record.flags & CHANGING:
+            flags = F_DATA | F_ATTRIBUTES | F_CLOSED
     elif kind == OPENED:
         if record.open_flags & WRITING:
             flags = F_DATA | F_OPEN

@@ -166,7 +166,7 @@ class Changelog:
         waiting = iter(hints)
         with ThreadPoolExecutor(self._options.threads, thread_name_prefix="lb-look") as pool:
             look = partial(pool.map, looking.look, chunksize=_LOOKED_AT_TOGETHER)
-            proof = Proof(mount, servers, lambda ids: list(look(ids)))
+            proof = Proof(mount, servers, known, lambda ids: list(look(ids)))
             while together := list(islice(waiting, _LOOKED_AT_TOGETHER * self._options.threads * _AHEAD)):
                 yield from proof.look(list(dict.fromkeys(hint.id for hint in together)))
 

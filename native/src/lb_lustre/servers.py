@@ -9,7 +9,7 @@ from lb_lustre._lustreapi import Library
 from lb_lustre.errors import LustreError
 from lbcore.model import ObjectId
 
-_SEQUENCE_BYTES = 8
+SEQUENCE_BYTES = 8
 
 
 class Servers:
@@ -26,7 +26,7 @@ class Servers:
         :raises LustreUnavailableError: when liblustreapi, which knows it, is not on this node.
         :raises LustreError: when no server says that it is its.
         """
-        sequence = object_id[:_SEQUENCE_BYTES]
+        sequence = object_id[:SEQUENCE_BYTES]
         found = self._by_sequence.get(sequence)
         if found is None:
             found = self._by_sequence[sequence] = self._ask(object_id)

@@ -22,6 +22,16 @@ class Listings:
         )
         return None if value is None else int.from_bytes(value, "big")
 
+    def near(self, object_id: ObjectId, count: int) -> list[ObjectId]:
+        """Up to ``count`` ids of objects that come right before or after this one."""
+        half = count // 2
+        sides = ("id > ? ORDER BY id", count - half), ("id < ? ORDER BY id DESC", half)
+        return [
+            one
+            for side, limit in sides
+            for (one,) in self._database.execute(f"SELECT id FROM object WHERE {side} LIMIT ?", (object_id, limit))
+        ]
+
     def see(self, directory: int, fingerprint: int) -> None:
         """The open run saw this; it counts once the run is committed."""
         self._database.execute(

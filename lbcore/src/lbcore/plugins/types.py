@@ -46,6 +46,9 @@ class Known(Protocol):
     def fingerprint(self, directory: ObjectId) -> int | None:
         """The fingerprint of a directory whose listing the catalog holds exactly, else None."""
 
+    def near(self, object_id: ObjectId, count: int) -> list[ObjectId]:
+        """Up to ``count`` ids of the backup's objects that come right before or after this one."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Collection:

@@ -417,9 +417,13 @@ class Filesystem:
         self._changed(one, Type.OPEN, type_flags=2 if writing else 1, open_flags=2 if writing else 1)
 
     def closed(self, one: Object, flags: int) -> None:
-        """Somebody closed a file; only what may have been written is recorded."""
-        if flags & _WRITING and one.fid in self.objects:
+        """Somebody closed a file; of those who only read it is recorded where OPEN is in a mask (item 10 and 15)."""
+        if one.fid not in self.objects:
+            return
+        if flags & _WRITING:
             self._changed(one, Type.CLOSE, type_flags=0x42)
+        elif Type.OPEN in self.changelogs[one.mdt].mask:
+            self._changed(one, Type.CLOSE, type_flags=0x1)
 
     def written(self, one: Object) -> None:
         """Content changed; nothing is recorded before the file is closed."""
