@@ -13,6 +13,7 @@ from bench.catalog import synthetic_catalog
 from bench.changelog import reduced_records
 from bench.first import first_backup
 from bench.incremental import changed_files, renamed_directory
+from bench.lustre import changes_on_lustre
 from bench.measure import BenchError, NotMeasured
 from bench.memory import peak_memory
 from bench.report import Result, machine, say, write
@@ -28,6 +29,7 @@ BENCHMARKS: dict[str, Callable[[Workspace], Result]] = {
     "memory": peak_memory,
     "catalog": synthetic_catalog,
     "changelog": reduced_records,
+    "lustre": changes_on_lustre,
 }
 DOCUMENT = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "docs", "performance.md")
 
@@ -64,6 +66,8 @@ def workspace_of(chosen: argparse.Namespace, scratch: str) -> Workspace:
             catalog_changes=1_000,
             changelog_records=200_000,
             changelog_fids=20_000,
+            lustre_files=(1_000, 10_000),
+            lustre_changes=200,
         )
     return Workspace(
         scratch=scratch,
@@ -76,6 +80,8 @@ def workspace_of(chosen: argparse.Namespace, scratch: str) -> Workspace:
         catalog_changes=100_000,
         changelog_records=100_000_000,
         changelog_fids=20_000_000,
+        lustre_files=(100_000, 1_000_000),
+        lustre_changes=10_000,
     )
 
 

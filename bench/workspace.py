@@ -33,6 +33,8 @@ class Workspace:
     catalog_changes: int
     changelog_records: int
     changelog_fids: int
+    lustre_files: Sequence[int]
+    lustre_changes: int
     _tree: str = ""
     _turn: int = field(default=0)
 
