@@ -60,7 +60,7 @@ def changes_on_lustre(workspace: Workspace) -> Result:
             f"{workspace.lustre_files[-1]:,} files by {workspace.lustre_files[0]:,} files: "
             f"{goal(totals[-1] / totals[0], 1.3)}.",
             "µs: of each change, in the best of 3 runs. A quarter each: written, renamed, mode changed, removed.",
-            "Every look at the simulated Lustre goes through FUSE to a Python process; a real one answers in other times.",
+            "Each look goes through FUSE to a Python process that plays Lustre; a real one answers in other times.",
         ],
     )
 
