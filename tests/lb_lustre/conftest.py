@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,11 @@ class Simulated:
     def register(self, name: str = "lb-job") -> tuple[str, ...]:
         """A user on each metadata server, as the detector's options want them."""
         return tuple(f"MDT{mdt:04x}={self.ask('register', mdt=mdt, name=name)}" for mdt in range(_MDTS))
+
+    def later(self) -> None:
+        """Until a change gets another time: Lustre keeps whole seconds."""
+        now = time.time()
+        time.sleep(1.01 - now % 1)
 
     def cleared(self) -> list[int]:
         """Up to which index our user has cleared, on each metadata server."""

@@ -23,7 +23,7 @@ from tests.lb_lustre.conftest import Simulated
 from tests.support.points import read_point
 
 MakeJob = Callable[..., Job]
-OF_SERVERS = ("trusted.lma", "trusted.link")
+OF_SERVERS = ("lustre.lov", *("trusted." + name for name in ("lma", "link", "lov", "lmv", "dmv", "hsm")))
 
 
 def seen(path: str | bytes | Path) -> Tree:

@@ -9,6 +9,7 @@ from pathlib import Path
 import xxhash
 
 from lbcore.apply.shards import DeliverShard, deliver
+from lbcore.keeping import Keeping
 from lbcore.model import Attributes, Delivered, Delivery, TransferItem, View
 
 
@@ -43,6 +44,7 @@ def test_each_file_gets_its_own_content_also_where_directories_of_the_mirror_are
     done = deliver(
         DeliverShard(
             transfers=[UnderTheirPaths()],
+            keeping=Keeping(),
             view=View(root=b"/", stable=True),
             items=items,
             extras={},

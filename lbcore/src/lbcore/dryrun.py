@@ -17,6 +17,7 @@ from lbcore.config.job import JobConfig
 from lbcore.config.limits import MaxDelete
 from lbcore.errors import BrakeError, PausedError, TargetError
 from lbcore.failure import explain
+from lbcore.keeping import find_keeping
 from lbcore.model import ObjectId
 from lbcore.observing import Observing
 from lbcore.plugins.manager import Plugins
@@ -75,6 +76,7 @@ def _dry_run(
                 catalog.runs.begin(time.time_ns()),
                 view,
                 Scope(exclude=job.exclude, include=job.include, one_filesystem=job.one_filesystem),
+                keeping=find_keeping(job.extras, view.root),
                 racy_seconds=job.racy_seconds,
                 workers=job.workers,
                 kept_collection=0,

@@ -9,9 +9,11 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 
 from lbcore import source
+from lbcore.away import spare_away
 from lbcore.catalog.catalog import Catalog
 from lbcore.compare.comparison import Comparison
 from lbcore.errors import SourceError
+from lbcore.keeping import Keeping
 from lbcore.model import Hint, HintFlag, Listing, ObjectId, Seen, Unreadable, View
 from lbcore.planning import CircleError, Order, close_over_gone
 from lbcore.plugins.types import Detector, Known
@@ -43,10 +45,11 @@ class Observing:
     """One observation of the source for an open run; what an earlier attempt saw is dropped."""
 
     def __init__(
-        self, catalog: Catalog, run: int, view: View, scope: Scope, *, racy_seconds: float, workers: int,
-        kept_collection: int, progress: Progress, pause_point: Callable[[], None] = lambda: None,
+        self, catalog: Catalog, run: int, view: View, scope: Scope, *, keeping: Keeping, racy_seconds: float,
+        workers: int, kept_collection: int, progress: Progress, pause_point: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
         """
+        :param keeping: what is kept of objects besides their attributes.
         :param kept_collection: number under which hints are kept for the next run.
         :param pause_point: called between observations; what it raises ends this one.
         """
@@ -54,6 +57,7 @@ class Observing:
         self._run = run
         self._view = view
         self._scope = scope
+        self._keeping = keeping
         self._racy_seconds = racy_seconds
         self._workers = workers
         self._kept_collection = kept_collection
@@ -87,6 +91,7 @@ class Observing:
             self._run,
             self._view,
             self._scope,
+            keeping=self._keeping,
             kept_collection=self._kept_collection,
             racy_since_ns=started_ns - int(self._racy_seconds * 1e9),
         )
@@ -112,6 +117,14 @@ class Observing:
                     lambda: comparison.moving,
                 )
                 comparison.observed.report_untold()
+                if self._keeping.keepers:
+                    spare_away(
+                        catalog,
+                        self._keeping.content_is_away,
+                        self._run,
+                        self._kept_collection,
+                        comparison.observed.path_in_view,
+                    )
                 Order(catalog).settle()
                 catalog.listings.drop_planned()
                 catalog.runs.update(self._run, view_from_ns=started_ns, view_to_ns=time.time_ns())

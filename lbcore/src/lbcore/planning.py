@@ -128,7 +128,7 @@ class Order:
             what |= What.NAMES
         old_depth = max((self._old_depth(parent) + 1 for parent, _ in lost), default=None)
         depth = None
-        if gained and not (new and stat.S_ISREG(step.mode)):
+        if gained:
             # It is linked from a name it keeps, so that one's directory must be in place before.
             kept = set(self._catalog.names.of(step.obj)) - set(lost)
             depth = max(self._new_depth(parent) + 1 for parent, _ in [*gained, *kept])

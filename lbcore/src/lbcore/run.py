@@ -40,6 +40,7 @@ from lbcore.errors import (
 )
 from lbcore.events import RunFinished, RunStarted, StageFinished
 from lbcore.failure import explain
+from lbcore.keeping import find_keeping
 from lbcore.lock import locked
 from lbcore.model import View
 from lbcore.observing import Observing
@@ -326,6 +327,7 @@ class JobRun:
             work.run,
             view,
             self._scope,
+            keeping=find_keeping(self._job.extras, view.root),
             racy_seconds=self._job.racy_seconds,
             workers=self._job.workers,
             kept_collection=kept_collection,
@@ -360,6 +362,7 @@ class JobRun:
         with self._stage("content", work), content.make_executor(work, self._executor) as pool:
             sources = Sources(
                 view=view,
+                keeping=find_keeping(job.extras, view.root),
                 transfers=[chosen.registration.create(chosen.options) for chosen in job.transfers],
                 executor=pool,
                 workers=job.workers,
@@ -385,6 +388,9 @@ class JobRun:
             runfile.write(catalog, work.target, number)
             with catalog.database.transaction():
                 work.count_refused()
+                without = catalog.objects.count_without_content()
+                if without:
+                    catalog.runs.add_counts(number, {"files_without_content": without})
                 catalog.listings.keep_seen()
                 cut_ns = catalog.meta.get(_CUT) or 0
                 catalog.hints.drop_used(

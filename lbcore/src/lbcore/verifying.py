@@ -10,6 +10,7 @@ from lbcore.catalog.hints import COLLECTION
 from lbcore.catalog.names import Paths
 from lbcore.catalog.objects import ROOT, Row
 from lbcore.config.job import Chosen
+from lbcore.keeping import lacks_content
 from lbcore.model import HintFlag
 from lbcore.plugins.types import Damage, Expected
 from lbcore.target import Target
@@ -55,7 +56,7 @@ def _expected(catalog: Catalog, rows: Iterable[Row]) -> Iterator[Expected]:
                 mode=row.mode,
                 uid=row.uid,
                 gid=row.gid,
-                size=row.size,
+                size=0 if lacks_content(row.mode, row.digest) else row.size,
                 mtime_ns=row.mtime_ns,
                 rdev=row.rdev,
                 digest=row.digest,

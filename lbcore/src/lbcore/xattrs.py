@@ -14,7 +14,10 @@ PREFIX = "xattr:"
 
 _OF_SERVERS = frozenset(
     "trusted." + name
-    for name in ("dmv", "fid", "hsm", "lfsck_namespace", "link", "lma", "lmv", "lov", "projid", "som", "version")
+    for name in (
+        *("dataver", "dmv", "fid", "hsm", "lfsck_bitmap", "lfsck_namespace", "lfsck_ns", "link", "lma", "lmv", "lov"),
+        *("projid", "som", "version"),
+    )
 )
 """What the servers of Lustre keep with an object for themselves: wrong, or refused, anywhere else."""
 

@@ -15,7 +15,7 @@ from functools import partial
 from itertools import islice
 from typing import NamedTuple
 
-from lb_lustre import fid, link_ea
+from lb_lustre import extras, fid, link_ea
 from lb_lustre._records import Reduction, Stream
 from lb_lustre.errors import LustreError
 from lb_lustre.feed import Feed
@@ -237,7 +237,7 @@ class Looking:
             attributes=_attributes(there),
             names=tuple(names),
             untold=untold,
-            extras=xattrs.read(path) if inside else {},
+            extras=xattrs.read(path) | extras.read(path, there.st_mode) if inside else {},
             link_target=os.readlink(path) if inside and stat.S_ISLNK(there.st_mode) else None,
         )
 

@@ -16,6 +16,7 @@ from lbcore.apply.recovering import ARRIVING, clear_arrivals
 from lbcore.apply.waiting import File
 from lbcore.apply.work import Work
 from lbcore.catalog.steps import State, What
+from lbcore.keeping import Keeping
 from lbcore.model import NotDelivered, View
 from lbcore.plugins.types import Transfer
 from lbcore.target import LB, TREE
@@ -31,6 +32,7 @@ class Sources:
     """Where content comes from and how."""
 
     view: View
+    keeping: Keeping
     transfers: Sequence[Transfer]
     executor: Executor
     workers: int
@@ -57,7 +59,8 @@ def compare(work: Work, sources: Sources) -> None:
 
     def start(files: list[File]) -> Future[list[tuple[int, bytes] | NotDelivered]]:
         items = [file.item for file in files]
-        return sources.executor.submit(shards.digest, shards.DigestShard(view=sources.view, items=items))
+        shard = shards.DigestShard(view=sources.view, keeping=sources.keeping, items=items)
+        return sources.executor.submit(shards.digest, shard)
 
     for files, results in _in_parallel(waiting.shards(work, What.COMPARE, sources.workers), start, sources.workers):
         _enter_comparison(work, sources, {file.item.obj: file for file in files}, results)
@@ -98,6 +101,7 @@ def deliver(work: Work, sources: Sources) -> None:
         shard = shards.DeliverShard(
             transfers=tuple(sources.transfers),
             view=sources.view,
+            keeping=sources.keeping,
             items=[file.item for file in files],
             extras={file.item.obj: work.catalog.extras.get(file.extras) for file in files if file.extras is not None},
             lb=os.path.join(work.target.path, LB),

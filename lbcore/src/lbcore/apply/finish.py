@@ -11,6 +11,7 @@ from lbcore.apply.work import BATCH_STEPS, MISSING, Work
 from lbcore.attributes import Wish, set_attributes
 from lbcore.catalog.objects import ROOT, Row
 from lbcore.catalog.steps import State, Step, What
+from lbcore.keeping import lacks_content
 
 _PENDING = What.DATA | What.COMPARE
 
@@ -108,7 +109,7 @@ def _make_again(work: Work, thing: Step | Row, paths: list[bytes]) -> bool:
         return False
     if any(_held(work, thing, path) and add_name(work, path, first) for path in others):
         work.note_refused([MISSING])
-    elif stat.S_ISREG(thing.mode):
+    elif stat.S_ISREG(thing.mode) and not lacks_content(thing.mode, thing.digest):
         work.note_missing(thing)
         return False
     else:

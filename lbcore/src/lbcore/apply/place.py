@@ -10,6 +10,7 @@ import stat
 from lbcore.apply.work import BATCH_STEPS, Work
 from lbcore.catalog.objects import Row
 from lbcore.catalog.steps import State, Step, What
+from lbcore.keeping import lacks_content
 
 PASSING = b"link-"
 """What a name begins with that a file has in the stage for a moment, before it replaces another name."""
@@ -51,7 +52,7 @@ def make(work: Work, thing: Step | Row, path: bytes) -> None:
     if isinstance(thing, Step) and not thing.what & What.NEW:
         # It was to be moved, and somebody took it out of the mirror: a file is brought anew.
         work.note_missing(thing)
-        if stat.S_ISREG(thing.mode):
+        if stat.S_ISREG(thing.mode) and not lacks_content(thing.mode, thing.digest):
             work.catalog.plan.want_content(thing.obj)
     parent, name = work.target.parent_made(path, work.run)
     if stat.S_ISDIR(thing.mode):

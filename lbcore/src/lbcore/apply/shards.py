@@ -11,6 +11,7 @@ from lbcore import _bulk
 from lbcore.attributes import Wish, set_attributes
 from lbcore.beneath import Root
 from lbcore.copying import digest_of
+from lbcore.keeping import Keeping
 from lbcore.model import Attributes, Delivered, Delivery, NotDelivered, TransferItem, View
 from lbcore.plugins.types import Transfer
 from lbcore.reading import ChangedError, check_unchanged, failure, open_unchanged
@@ -26,6 +27,7 @@ class DeliverShard:
     transfers: Sequence[Transfer]
     """Each file goes to the first that accepts it."""
     view: View
+    keeping: Keeping
     items: Sequence[TransferItem]
     extras: Mapping[int, Mapping[str, bytes]]
     """Extended attributes and ACLs, by the number of the item that has any."""
@@ -56,7 +58,9 @@ def deliver(shard: DeliverShard) -> Deliveries:
     results: list[tuple[bytes, bool, Delivery]] = []
     refused: dict[str, int] = {}
     items = {item.obj: item for item in shard.items}
-    waiting = list(shard.items)
+    away = {one.obj: one for one in shard.keeping.away(shard.view, shard.items)}
+    results += [(shard.folder, False, one) for one in away.values()]
+    waiting = [item for item in shard.items if item.obj not in away]
     os.mkdir(os.path.join(shard.lb, shard.folder), 0o700)
     for number, transfer in enumerate(shard.transfers):
         taken = [item for item in waiting if transfer.accepts(item)]
@@ -143,14 +147,18 @@ class DigestShard:
     """Files whose content is compared with the backup's by digest."""
 
     view: View
+    keeping: Keeping
     items: Sequence[TransferItem]
 
 
 def digest(shard: DigestShard) -> list[tuple[int, bytes] | NotDelivered]:
     """The xxh3-128 digest of each file's content in the view, or why there is none."""
-    found: list[tuple[int, bytes] | NotDelivered] = []
+    away = {one.obj: one for one in shard.keeping.away(shard.view, shard.items)}
+    found: list[tuple[int, bytes] | NotDelivered] = [*away.values()]
     with Root(shard.view.root) as root:
         for item in shard.items:
+            if item.obj in away:
+                continue
             try:
                 fd = open_unchanged(root, item)
                 try:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from lbcore.catalog.database import Database
-from lbcore.catalog.schema import OBJECT_COLUMNS
+from lbcore.catalog.schema import OBJECT_COLUMNS, WITHOUT_CONTENT
 from lbcore.model import ObjectId
 
 ROOT = 1
@@ -96,6 +96,10 @@ class Objects:
     def count(self) -> int:
         """How many objects there are now."""
         return int(self._database.value("SELECT count(*) FROM object"))
+
+    def count_without_content(self) -> int:
+        """How many files there are of which the backup holds no content."""
+        return int(self._database.value(f"SELECT count(*) FROM object WHERE {WITHOUT_CONTENT}"))
 
     def children(self, parent: int) -> dict[bytes, Row]:
         """The objects named in a directory now, by name."""

@@ -21,6 +21,9 @@ _OBJECT = """
     data_run INTEGER,             -- run that brought the present content; names the version
 """
 
+WITHOUT_CONTENT = "digest IS NULL AND (mode & 61440) = 32768"
+"""Of a row of ``object``: a regular file (S_IFMT, S_IFREG) of which the backup holds no content."""
+
 _FIRST = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
 
@@ -148,8 +151,14 @@ CREATE TABLE renumbered (
 CREATE INDEX renumbered_new ON renumbered (new);
 """
 
+_WITHOUT_CONTENT = f"""
+-- Files whose content was never at hand: few, and counted by each run.
+CREATE INDEX object_without_content ON object (obj) WHERE {WITHOUT_CONTENT};
+"""
+
 MIGRATIONS: tuple[str, ...] = (
     _FIRST + _INDEXES + ";\n".join(AFTER_FIRST_LOAD.values()) + ";\n",
     _RENUMBERED,
+    _WITHOUT_CONTENT,
 )
 """Migration N brings a database from ``user_version`` N to N + 1."""

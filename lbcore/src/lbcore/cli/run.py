@@ -130,6 +130,8 @@ def _print_outcome(outcome: Outcome, job: JobConfig) -> None:
             print(f"lb: {job.name}: {count} objects were gone from the mirror; the next run brings files among "
                   "them and what lay below directories, the others were made anew; 'lb verify' finds what else is gone",
                   file=sys.stderr)  # fmt: skip
+        elif name == "files_without_content":
+            print(f"{job.name}: of {count} files the backup holds no content: it was never at hand in the source")
         elif name.startswith("not_held_"):
             print(f"{job.name}: {name[9:]}: could not be set in the mirror for {count} objects; the catalog has it")
     if outcome.message:

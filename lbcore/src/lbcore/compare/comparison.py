@@ -9,6 +9,7 @@ from lbcore.catalog.steps import What
 from lbcore.compare.draft import Draft
 from lbcore.compare.listed import Listed
 from lbcore.compare.observed import Observed
+from lbcore.keeping import Keeping
 from lbcore.model import Hint, HintFlag, Listing, Observation, Seen, Unreadable, View
 from lbcore.scope import Scope
 
@@ -20,15 +21,17 @@ class Comparison:
     """
 
     def __init__(
-        self, catalog: Catalog, run: int, view: View, scope: Scope, *, kept_collection: int, racy_since_ns: int
-    ) -> None:
+        self, catalog: Catalog, run: int, view: View, scope: Scope, *, keeping: Keeping, kept_collection: int,
+        racy_since_ns: int,
+    ) -> None:  # fmt: skip
         """
+        :param keeping: what is kept of objects besides their attributes.
         :param kept_collection: number under which hints are kept for the next run.
         :param racy_since_ns: content changed since then is compared again by the next run.
         """
         self._catalog = catalog
         self._draft = Draft(catalog, run, view, kept_collection=kept_collection, racy_since_ns=racy_since_ns)
-        self.listed = Listed(self._draft, scope)
+        self.listed = Listed(self._draft, scope, keeping)
         self.observed = Observed(self._draft, scope)
 
     @property

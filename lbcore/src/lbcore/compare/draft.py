@@ -11,6 +11,7 @@ from lbcore.catalog.catalog import Catalog
 from lbcore.catalog.objects import Row
 from lbcore.catalog.renumbered import Old
 from lbcore.catalog.steps import PlainFile, What
+from lbcore.keeping import lacks_content
 from lbcore.model import Entry, HintFlag, ObjectId, View
 
 _BUFFER_ROWS = 5_000
@@ -175,4 +176,5 @@ def differs(row: Row, entry: Entry) -> bool:
         or row.rdev != now.rdev
         or row.mount != entry.mount
         or (row.size != now.size and not stat.S_ISDIR(now.mode))
+        or lacks_content(row.mode, row.digest)
     )

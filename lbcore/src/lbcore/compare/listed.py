@@ -7,12 +7,13 @@ import os
 import stat
 from typing import Any
 
-from lbcore import _posix, xattrs
+from lbcore import _posix
 from lbcore._posix import check_name
 from lbcore.beneath import Root
 from lbcore.catalog.objects import ROOT, Row
 from lbcore.catalog.steps import PlainFile, What
 from lbcore.compare.draft import Draft, differs, step_row
+from lbcore.keeping import Keeping
 from lbcore.model import Attributes, Entry, HintFlag, Listing, ObjectId
 from lbcore.scope import Scope
 
@@ -22,8 +23,9 @@ _VANISHED = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 class Listed:
     """Compares listings. What they do not tell of an object (links, extended attributes) is read by its path."""
 
-    def __init__(self, draft: Draft, scope: Scope) -> None:
+    def __init__(self, draft: Draft, scope: Scope, keeping: Keeping) -> None:
         self._draft = draft
+        self._keeping = keeping
         self._catalog = draft.catalog
         self._scope = scope
         self._root = Root(draft.view.root)
@@ -193,7 +195,8 @@ class Listed:
             self._check_same(directory, entry)
             return target, None
         try:
-            found = xattrs.read(b"/proc/self/fd/%d/%s" % (directory, entry.name or b"."))
+            there = b"/proc/self/fd/%d/%s" % (directory, entry.name or b".")
+            found = self._keeping.read(there, entry.attributes.mode)
         except OSError as error:
             if error.errno in _VANISHED:
                 raise

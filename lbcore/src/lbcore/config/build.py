@@ -81,6 +81,7 @@ def build_job(name: str, section: Mapping[str, Any], where: str, plugins: Plugin
         return Chosen(name=chosen, registration=registration, options=options)
 
     transfers, verifiers = plugins.transfers(), plugins.verifiers()
+    extras = plugins.extras()
     transfer_names = (keys.transfer,) if isinstance(keys.transfer, str) else keys.transfer
     if not transfer_names:
         raise UsageError(f'{where}.transfer: at least one is needed, as "copy"')
@@ -96,6 +97,7 @@ def build_job(name: str, section: Mapping[str, Any], where: str, plugins: Plugin
         transfers=tuple(choose("transfer", "transfer", word, transfers) for word in transfer_names),
         verifiers=tuple(choose("verify", "verifier", word, verifiers) for word in keys.verify),
         executor=choose("executor", "executor", keys.executor, plugins.executors()),
+        extras=tuple(choose("extras", "extra", word, extras) for word in sorted(extras)),
         history=keys.history,
         exclude=_patterns(keys.exclude, f"{where}.exclude", ""),
         include=_patterns(keys.include, f"{where}.include", "!"),

@@ -13,6 +13,7 @@ from lbcore.errors import UsageError
 from lbcore.plugins.types import (
     DetectorPlugin,
     ExecutorPlugin,
+    ExtrasPlugin,
     Registration,
     SnapshotterPlugin,
     TransferPlugin,
@@ -49,6 +50,8 @@ class JobConfig:
     """At least one; asked in this order."""
     verifiers: tuple[Chosen[VerifierPlugin], ...]
     executor: Chosen[ExecutorPlugin]
+    extras: tuple[Chosen[ExtrasPlugin], ...]
+    """All that are installed; those that apply to the source are used."""
     history: str
     """How earlier points in time are kept: ``versions``."""
     exclude: tuple[str, ...]
@@ -65,7 +68,7 @@ class JobConfig:
 
     def chosen(self) -> tuple[Chosen[Any], ...]:
         """Every plugin thing the job uses."""
-        return (self.snapshotter, self.detector, *self.transfers, *self.verifiers, self.executor)
+        return (self.snapshotter, self.detector, *self.transfers, *self.verifiers, self.executor, *self.extras)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -11,6 +11,7 @@ from lbcore.events import RunFinished, RunStarted, StageFinished
 from lbcore.plugins.types import (
     DetectorPlugin,
     ExecutorPlugin,
+    ExtrasPlugin,
     SnapshotterPlugin,
     TransferPlugin,
     VerifierPlugin,
@@ -41,6 +42,10 @@ class LbSpecs:
     @hookspec
     def lb_register_executors(self) -> Iterable[ExecutorPlugin]:  # type: ignore[empty-body]
         """Executors: where shards of work run. Called once, when plugins are loaded."""
+
+    @hookspec
+    def lb_register_extras(self) -> Iterable[ExtrasPlugin]:  # type: ignore[empty-body]
+        """Keepers of what a filesystem has beyond POSIX. Called once, when plugins are loaded."""
 
     @hookspec
     def lb_run_started(self, event: RunStarted) -> None:

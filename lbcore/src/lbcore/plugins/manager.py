@@ -18,6 +18,7 @@ from lbcore.plugins.listing import Plugin, Provided, Row, missing_error
 from lbcore.plugins.types import (
     DetectorPlugin,
     ExecutorPlugin,
+    ExtrasPlugin,
     Registration,
     SnapshotterPlugin,
     TransferPlugin,
@@ -34,6 +35,7 @@ KINDS: dict[str, type[Registration]] = {
     "transfer": TransferPlugin,
     "verifier": VerifierPlugin,
     "executor": ExecutorPlugin,
+    "extra": ExtrasPlugin,
 }
 """Each kind of thing is registered by the hook ``lb_register_<kind>s``."""
 
@@ -155,6 +157,10 @@ class Plugins:
     def executors(self) -> dict[str, ExecutorPlugin]:
         """Executors by name."""
         return self._of_kind(ExecutorPlugin)
+
+    def extras(self) -> dict[str, ExtrasPlugin]:
+        """Keepers of extras by name. A job uses all that apply to its source."""
+        return self._of_kind(ExtrasPlugin)
 
     def provided(self) -> list[Provided]:
         """Everything that is registered, with the plugin it came from."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -130,6 +130,39 @@ class Verifier(Protocol):
         """Check each object below ``tree``; yield what does not hold."""
 
 
+class ExtrasKeeper(Protocol):
+    """Keeps what a kind of filesystem has of an object beyond POSIX. Must be picklable.
+
+    Paths may be ``/proc/self/fd/N/NAME``. The object itself is meant, should it be a symbolic link.
+    """
+
+    def applies(self, root: bytes) -> bool:
+        """Whether the directory ``root`` (absolute path) is on a filesystem of this kind."""
+
+    def read(self, path: bytes, mode: int) -> dict[str, bytes]:
+        """What is kept with the object at ``path``, under keys of the keeper's own (``lustre:layout``).
+
+        Nothing is opened. Equal states give equal bytes: what changes by itself, or names only the original, is left
+        out, as each difference is a change of the object.
+
+        :raises OSError: when something is there and cannot be read.
+        """
+
+    def content_is_away(self, extras: Mapping[str, bytes]) -> bool:
+        """Whether content would first have to be brought back from elsewhere: then nobody opens the file."""
+
+    def make(self, directory: int, name: bytes, mode: int, extras: Mapping[str, bytes]) -> list[str]:
+        """Make an empty file (mode 0600) or directory (0700), as ``mode`` says, with what is kept of it.
+
+        :param directory: descriptor of the open directory that it is made in.
+        :returns: what could not be made anew, each in a few words with the reason. The object is there all the same.
+        :raises OSError: when it cannot be made at all.
+        """
+
+    def give(self, directory: int, name: bytes, mode: int, extras: Mapping[str, bytes]) -> list[str]:
+        """Give what is kept, as far as possible, to a directory that is there; returns as ``make`` does."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Registration:
     """What all things chosen by name have in common."""
@@ -177,3 +210,10 @@ class ExecutorPlugin(Registration):
 
     create: Callable[[Any, int], Executor]
     """Called with an instance of ``config`` and the job's number of workers."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExtrasPlugin(Registration):
+    """Return type of ``lb_register_extras``."""
+
+    create: Callable[[Any], ExtrasKeeper]

@@ -10,5 +10,5 @@ It follows what a real Lustre 2.17 was seen to do (the reference; recordings). W
 - liblustreapi and ``lfs`` are stand-ins (``standins.py``) with the functions that lb calls. Where the real library
   uses ``ioctl``, this one asks by extended attributes ``trusted.simulated.*``.
 - Each server has its ``.lustre/lost+found/MDTxxxx``, as if LFSCK had been started there.
-- Layouts are opaque bytes: content lies in ordinary files.
+- Layouts are kept, inherited and given to new files; content lies in ordinary files whatever they say.
 """

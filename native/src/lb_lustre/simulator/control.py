@@ -9,7 +9,6 @@ import secrets
 import shutil
 import socket
 import stat
-import struct
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -121,7 +120,7 @@ class Control:
     def set_hsm(self, path: str, states: int, archive: int = 1) -> None:
         """``lfs hsm_set``, and what a copytool does; kept as ``struct hsm_attrs`` (lustre_idl.h)."""
         one = self._filesystems[self._live].find(os.fsencode(path))
-        one.xattrs["trusted.hsm"] = struct.pack("<IIQQ", 0, states, archive, 0)
+        one.kept.set_hsm(states, archive)
 
     def disconnect(self, mdt: int, error: str) -> None:
         """This client has no connection to a server: its objects cannot be reached, in no filesystem."""
@@ -132,6 +131,36 @@ class Control:
         """The server is back."""
         for filesystem in self._filesystems.values():
             filesystem.disconnected.pop(mdt, None)
+
+    def release(self, path: str) -> None:
+        """``lfs hsm_archive`` and ``lfs hsm_release``."""
+        filesystem = self._filesystems[self._live]
+        filesystem.release(filesystem.find(os.fsencode(path)))
+
+    def recall(self, path: str) -> None:
+        """``lfs hsm_restore``."""
+        filesystem = self._filesystems[self._live]
+        filesystem.recall(filesystem.find(os.fsencode(path)))
+
+    def recalls(self) -> list[int]:
+        """How often a released file was opened, and how often one came back because it was read."""
+        filesystem = self._filesystems[self._live]
+        return [filesystem.released_opened, filesystem.recalled]
+
+    def make_striped(self, path: str, count: int, first: int, kind: int) -> None:
+        """``lfs mkdir``."""
+        one = self._filesystems[self._live].make(os.fsencode(path), stat.S_IFDIR | 0o755)
+        one.kept.stripe(count, first, kind, [bytes(16)] * count)
+
+    def stripe_by_default(self, path: str, value: str) -> None:
+        """``lfs setdirstripe -D``; the attribute in hexadecimal."""
+        filesystem = self._filesystems[self._live]
+        filesystem.set_xattr(filesystem.find(os.fsencode(path)), "trusted.dmv", bytes.fromhex(value))
+
+    def project_of(self, path: str) -> list[int]:
+        """``lfs project -d``: the id, and whether new entries inherit it."""
+        kept = self._filesystems[self._live].find(os.fsencode(path)).kept
+        return [kept.project, int(kept.inherits_project)]
 
     def damage(self, mdt: int, what: str, **how: int) -> None:
         """What may happen to a changelog: ``lose`` records, ``roll_back`` after a crash, ``reset``."""

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 
 import xxhash
 
-from lb_lustre import fid
+from lb_lustre import fid, layout
 from lb_lustre.record import Record, Type
 from lb_lustre.simulator.changelog import Changelog
+from lb_lustre.simulator.layout import Kept
 from lbcore.model import ObjectId
 
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_APPEND | os.O_TRUNC
@@ -76,6 +77,11 @@ class Object:
     """See ``Changelog.add``."""
     flushes: int = 0
     """How often writers were asked to send what they had cached."""
+    kept: Kept = field(init=False)
+    """Layout, project, stripes and state of HSM."""
+
+    def __post_init__(self) -> None:
+        self.kept = Kept(self.mode, None)
 
     @property
     def is_directory(self) -> bool:
@@ -115,6 +121,8 @@ class Filesystem:
         """Servers that do not answer, by number, and the errno that this client gives for their objects."""
         self._lost_and_found = {b"MDT%04x" % mdt: _lost_and_found(mdt) for mdt in range(mdts)}
         self.objects |= {one.fid: one for one in self._lost_and_found.values()}
+        self.released_opened = self.recalled = 0
+        """How often a released file was opened, and recalled by being read."""
         self._numbers = [0] * mdts
         os.makedirs(contents, exist_ok=True)
 
@@ -217,6 +225,7 @@ class Filesystem:
         self._numbers[mdt] += 1
         number = fid.pack(_FIRST_SEQUENCE + mdt * _SEQUENCES_APART, self._numbers[mdt], 0)
         one = Object(fid=number, mdt=mdt, mode=mode, uid=uid, gid=gid, rdev=rdev, link_target=target)
+        one.kept = Kept(mode, parent.kept)
         self.objects[number] = one
         if stat.S_ISREG(mode):
             with open(self.content_path(number), "xb"):
@@ -362,6 +371,11 @@ class Filesystem:
 
         :raises OSError: ENODATA when there is none to remove.
         """
+        if value is not None and one.kept.takes(name, value):
+            if name in (layout.XATTR, "trusted.lov"):
+                one.touch(content=False)
+                self._changed(one, Type.XATTR if one.is_directory else Type.LYOUT)
+            return
         if value is None:
             if name not in one.xattrs:
                 raise fail(errno.ENODATA)
@@ -380,7 +394,7 @@ class Filesystem:
 
     def xattrs(self, one: Object) -> dict[str, bytes]:
         """All extended attributes, those included that the servers keep for themselves."""
-        found = dict(one.xattrs)
+        found = {**one.xattrs, **one.kept.listed()}
         found["trusted.lma"] = bytes(8) + struct.pack("<QII", *fid.unpack(one.fid))
         links = self._link_ea(one)
         if links:
@@ -411,9 +425,14 @@ class Filesystem:
         with open(self.content_path(one.fid), "rb") as file:
             return xxhash.xxh3_64_intdigest(file.read())
 
+    def instantiate(self, one: Object) -> None:
+        """A file is going to be written to: from now on it has objects, and keeps its layout."""
+        one.kept.instantiate(fid.unpack(one.fid)[1])
+
     def opened(self, one: Object, flags: int) -> None:
         """Somebody opened a file."""
         writing = flags & os.O_ACCMODE != os.O_RDONLY
+        self.released_opened += one.kept.is_released
         self._changed(one, Type.OPEN, type_flags=2 if writing else 1, open_flags=2 if writing else 1)
 
     def closed(self, one: Object, flags: int) -> None:
@@ -425,11 +444,35 @@ class Filesystem:
         elif Type.OPEN in self.changelogs[one.mdt].mask:
             self._changed(one, Type.CLOSE, type_flags=0x1)
 
+    def read(self, one: Object) -> None:
+        """Somebody reads: what is released comes back first."""
+        if one.kept.is_released:
+            self.recalled += 1
+            self.recall(one)
+
+    def release(self, one: Object) -> None:
+        """``lfs hsm_release``, after it was archived."""
+        one.kept.release()
+        self._changed(one, Type.HSM, type_flags=3 << 7)
+
+    def recall(self, one: Object) -> None:
+        """``lfs hsm_restore``."""
+        one.kept.recall()
+        self._changed(one, Type.HSM, type_flags=1 << 7)
+
+    def give_project(self, one: Object, project: int, inherits: bool) -> None:
+        """``lfs project``."""
+        one.kept.project, one.kept.inherits_project = project, inherits
+        one.touch(content=False)
+        self._changed(one, Type.SATTR, type_flags=0x4)
+
     def written(self, one: Object) -> None:
         """Content changed; nothing is recorded before the file is closed."""
+        self.instantiate(one)
         one.touch(content=True)
 
     def truncated(self, one: Object) -> None:
         """truncate(2)."""
+        self.instantiate(one)
         one.touch(content=True)
         self._changed(one, Type.TRUNC, type_flags=0xE)

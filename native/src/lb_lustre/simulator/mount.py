@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import functools
 import os
@@ -24,6 +25,12 @@ _SECOND = 10**9
 _SPECIAL = (b".lustre", b".lustre/fid", b".lustre/lost+found")
 _ASKED = "trusted.simulated."
 """Extended attributes by which the stand-in of liblustreapi asks (``liblustreapi.c``)."""
+# linux/fs.h: struct fsxattr and its ioctls.
+_FSXATTR = struct.Struct("=IIIII8s")
+_GET_FSXATTR, _SET_FSXATTR = 0x801C581F, 0x401C5820
+_INHERIT_PROJECT = 0x200
+_IOCTL_DIR = 1 << 11
+"""FUSE_CAP_IOCTL_DIR (fuse_common.h)."""
 
 
 @dataclass(slots=True)
@@ -54,6 +61,11 @@ class Mount(mfusepy.Operations):  # type: ignore[misc]
         self._filesystems = filesystems
         self._open: dict[int, _Open] = {}
         self._handles = 0
+
+    def init_with_config(self, connection: Any, config: Any) -> None:
+        """The kernel is to hand on the ioctls of directories too."""
+        if connection is not None:
+            connection.want |= _IOCTL_DIR
 
     # -- where ------------------------------------------------------------------------------------------------
 
@@ -104,7 +116,7 @@ class Mount(mfusepy.Operations):  # type: ignore[misc]
         blocks = 8
         if stat.S_ISREG(one.mode):
             there = os.stat(filesystem.content_path(one.fid))
-            size, blocks = there.st_size, there.st_blocks
+            size, blocks = there.st_size, 1 if one.kept.is_released else there.st_blocks
         atime, mtime, ctime = (moment * _SECOND for moment in one.times)
         return {
             "st_mode": one.mode, "st_nlink": filesystem.link_count(one), "st_uid": one.uid, "st_gid": one.gid,
@@ -132,7 +144,7 @@ class Mount(mfusepy.Operations):  # type: ignore[misc]
         filesystem, one = self._find(path)
         if name.startswith(_ASKED):
             return _answer(filesystem, one, name.removeprefix(_ASKED))
-        value = filesystem.xattrs(one).get(name)
+        value = filesystem.xattrs(one).get(name) or one.kept.unlisted(name)
         if value is None:
             raise fail(errno.ENODATA)
         return value
@@ -213,6 +225,20 @@ class Mount(mfusepy.Operations):  # type: ignore[misc]
         self._change(path, lambda filesystem, one: filesystem.set_xattr(one, name, None))
         return 0
 
+    def ioctl(self, path: str, cmd: int, arg: int, fh: int, flags: int, data: int) -> int:  # noqa: PLR0917 - as FUSE calls it
+        """Project ids; the kernel asks on behalf of FS_IOC_FSGETXATTR and FS_IOC_FSSETXATTR."""
+        if cmd & 0xFFFFFFFF == _GET_FSXATTR:
+            kept = self._find(path)[1].kept
+            found = _FSXATTR.pack(_INHERIT_PROJECT if kept.inherits_project else 0, 0, 0, kept.project, 0, bytes(8))
+            ctypes.memmove(data, found, _FSXATTR.size)
+            return 0
+        if cmd & 0xFFFFFFFF == _SET_FSXATTR:
+            xflags, _, _, project, _, _ = _FSXATTR.unpack(ctypes.string_at(data, _FSXATTR.size))
+            inherits = bool(xflags & _INHERIT_PROJECT)
+            self._change(path, lambda filesystem, one: filesystem.give_project(one, project, inherits))
+            return 0
+        raise fail(errno.ENOTTY)
+
     # -- content ----------------------------------------------------------------------------------------------
 
     def _handle(self, opened: _Open) -> int:
@@ -221,6 +247,7 @@ class Mount(mfusepy.Operations):  # type: ignore[misc]
         return self._handles
 
     def create(self, path: str, mode: int, fi: Any = None) -> int:
+        # Not instantiated before it is written to: mknod(2) of a file comes here too.
         one = self._make(path, stat.S_IFREG | mode & 0o7777)
         return self._open_content(path, one, os.O_RDWR | os.O_CREAT)
 
@@ -231,6 +258,8 @@ class Mount(mfusepy.Operations):  # type: ignore[misc]
         filesystem, one = self._find(path)
         if filesystem.frozen and flags & os.O_ACCMODE != os.O_RDONLY:
             raise fail(errno.EROFS)
+        if flags & os.O_ACCMODE != os.O_RDONLY:
+            filesystem.instantiate(one)
         return self._open_content(path, one, flags)
 
     def _open_content(self, path: str, one: Object, flags: int) -> int:
@@ -243,6 +272,8 @@ class Mount(mfusepy.Operations):  # type: ignore[misc]
     def read(self, path: str, size: int, offset: int, fh: int) -> bytes:
         opened = self._open[fh]
         if opened.changelog is None:
+            if opened.one is not None and not opened.filesystem.frozen:
+                opened.filesystem.read(opened.one)
             return os.pread(opened.fd, size, offset)
         if offset != opened.at:
             opened.index = max(offset, 1)  # lseek(2) on a changelog goes to a record (section 2)

@@ -1,0 +1,62 @@
+"""What of an object is kept besides names, attributes and content: extended attributes, and what plugins add."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lbcore import xattrs
+from lbcore.config.job import Chosen
+from lbcore.model import NotDelivered, TransferItem, View
+from lbcore.plugins.types import ExtrasKeeper
+
+_AWAY = "its content is not at hand in the source (released to an archive); it was not read"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Keeping:
+    """The keepers of one filesystem. Can be pickled."""
+
+    keepers: tuple[ExtrasKeeper, ...] = ()
+
+    def read(self, path: bytes, mode: int) -> dict[str, bytes]:
+        """The extras of ``path`` itself (no link is followed); nothing is opened.
+
+        :param mode: ``st_mode``.
+        :raises OSError: when something is there and cannot be read.
+        """
+        found = xattrs.read(path)
+        for keeper in self.keepers:
+            found |= keeper.read(path, mode)
+        return found
+
+    def content_is_away(self, extras: Mapping[str, bytes]) -> bool:
+        """Whether reading the content would bring it back from somewhere else: it is never opened then."""
+        return any(keeper.content_is_away(extras) for keeper in self.keepers)
+
+    def away(self, view: View, items: Sequence[TransferItem]) -> list[NotDelivered]:
+        """Those of some files whose content is away at this moment."""
+        if not self.keepers:
+            return []
+        return [NotDelivered(obj=item.obj, reason=_AWAY) for item in items if self._is_away_now(view, item)]
+
+    def _is_away_now(self, view: View, item: TransferItem) -> bool:
+        try:
+            path = os.path.join(view.root, item.path)
+            return any(keeper.content_is_away(keeper.read(path, item.attributes.mode)) for keeper in self.keepers)
+        except OSError:
+            return False  # whoever opens it meets the error again, and reports it
+
+
+def find_keeping(chosen: Iterable[Chosen[Any]], root: bytes) -> Keeping:
+    """The keepers of the filesystem that the directory ``root`` is on."""
+    created: Iterable[ExtrasKeeper] = (one.registration.create(one.options) for one in chosen)
+    return Keeping(keepers=tuple(keeper for keeper in created if keeper.applies(root)))
+
+
+def lacks_content(mode: int, digest: bytes | None) -> bool:
+    """Whether an object is a file whose content was never at hand: in the mirror an empty file stands for it."""
+    return digest is None and stat.S_ISREG(mode)

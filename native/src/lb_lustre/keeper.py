@@ -1,0 +1,61 @@
+"""The keeper ``lustre-extras``: what Lustre keeps with objects goes into the backup, and back."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from lb_lustre import extras
+from lb_lustre.recreate import Recreating
+from lbcore import _posix
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LustreExtrasOptions:
+    """``[job.NAME.lustre-extras]``: for ``lb restore``."""
+
+    pool_map: tuple[str, ...] = ()
+    """Pools that have another name where files are restored, as ``OLD=NEW``; ``OLD=`` for no pool."""
+    lfs: str = "lfs"
+    """The program that makes striped directories."""
+
+    def __post_init__(self) -> None:
+        for item in self.pool_map:
+            if "=" not in item:
+                raise ValueError(f"pool_map: expected OLD=NEW, found '{item}'")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LustreExtras:
+    """Keeps layouts, project ids and the states of HSM."""
+
+    options: LustreExtrasOptions
+
+    def applies(self, root: bytes) -> bool:
+        """Whether objects have FIDs there."""
+        fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            return _posix.has_fids(fd)
+        finally:
+            os.close(fd)
+
+    def read(self, path: bytes, mode: int) -> dict[str, bytes]:
+        """See ``lb_lustre.extras``."""
+        return extras.read(path, mode)
+
+    def content_is_away(self, kept: Mapping[str, bytes]) -> bool:
+        """Whether a file is released."""
+        return extras.content_is_away(kept)
+
+    def make(self, directory: int, name: bytes, mode: int, kept: Mapping[str, bytes]) -> list[str]:
+        """See ``lb_lustre.recreate``."""
+        return self._recreating().make(directory, name, mode, kept)
+
+    def give(self, directory: int, name: bytes, mode: int, kept: Mapping[str, bytes]) -> list[str]:
+        """See ``lb_lustre.recreate``."""
+        return self._recreating().give(directory, name, mode, kept)
+
+    def _recreating(self) -> Recreating:
+        pool_map = dict(item.split("=", 1) for item in self.options.pool_map)
+        return Recreating({os.fsencode(old): os.fsencode(new) for old, new in pool_map.items()}, self.options.lfs)
