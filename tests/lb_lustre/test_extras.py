@@ -28,10 +28,10 @@ NOT_COPIED = "its content is not at hand in the source (released to an archive),
 NOT_READ = "its content is not at hand in the source (released to an archive); it was not read"
 
 
-def lfs(lustre: Simulated, *arguments: str) -> None:
-    """``lfs mkdir`` and the like, below the root."""
+def lfs(folder: Path, *arguments: str) -> None:
+    """``lfs mkdir`` and the like."""
     command = [sys.executable, "-m", "lb_lustre.simulator.lfs", *arguments]
-    subprocess.run(command, cwd=lustre.root, check=True)
+    subprocess.run(command, cwd=folder, check=True)
 
 
 def lay_out(path: Path, one: layout.Layout) -> None:
@@ -47,19 +47,20 @@ def give_project(path: Path, project: int) -> None:
     recreate._give_project(os.fsencode(path), mode, b"%d" % project)
 
 
-def begin(lustre: Simulated) -> None:
+def begin(lustre: Simulated, below: str = ".") -> None:
     """One of each thing that Lustre keeps."""
-    shell(lustre.root, TREE)
-    lay_out(lustre.root / "a/mixed", MIXED)
-    (lustre.root / "a/mixed").write_bytes(b"content")
-    lay_out(lustre.root / "wide", POOLED)
-    (lustre.root / "wide/inherits").write_bytes(b"more")
-    give_project(lustre.root / "project", 1000)
-    (lustre.root / "project/owned").write_bytes(b"of the project")
-    give_project(lustre.root / "project/sub", 7)
-    lfs(lustre, "mkdir", "-c", "2", "-i", "1", "-H", "crush", "striped")
-    (lustre.root / "striped/sharded").write_bytes(b"in a shard")
-    lfs(lustre, "setdirstripe", "-D", "-c", "1", "--max-inherit", "3", "a/plain")
+    top = lustre.root / below
+    shell(top, TREE)
+    lay_out(top / "a/mixed", MIXED)
+    (top / "a/mixed").write_bytes(b"content")
+    lay_out(top / "wide", POOLED)
+    (top / "wide/inherits").write_bytes(b"more")
+    give_project(top / "project", 1000)
+    (top / "project/owned").write_bytes(b"of the project")
+    give_project(top / "project/sub", 7)
+    lfs(top, "mkdir", "-c", "2", "-i", "1", "-H", "crush", "striped")
+    (top / "striped/sharded").write_bytes(b"in a shard")
+    lfs(top, "setdirstripe", "-D", "-c", "1", "--max-inherit", "3", "a/plain")
 
 
 def rows(job: Job) -> dict[bytes, tuple[Row, dict[str, bytes]]]:

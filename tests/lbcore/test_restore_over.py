@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from lbcore import copying
+from lbcore.attributes import Wish
 from lbcore.restore import writer
 from lbcore.testing import compare_trees, read_tree
 from lbcore.testing.job import Job
@@ -242,8 +243,8 @@ def test_a_symbolic_link_that_takes_a_directorys_place_while_restoring_does_not_
     (outside / "b").mkdir(parents=True)
     make = writer.Writer.directory
 
-    def make_and_swap(self: writer.Writer, name: bytes) -> None:
-        make(self, name)
+    def make_and_swap(self: writer.Writer, name: bytes, wish: Wish) -> None:
+        make(self, name, wish)
         if name == b"a/b":
             os.rename(to / "a", to / "away")
             os.symlink(outside, to / "a")

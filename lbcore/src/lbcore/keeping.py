@@ -50,6 +50,25 @@ class Keeping:
         except OSError:
             return False  # whoever opens it meets the error again, and reports it
 
+    def make(self, directory: int, name: bytes, mode: int, extras: Mapping[str, bytes]) -> list[str]:
+        """Make an empty file (mode 0600) or directory (0700) with what is kept of it.
+
+        :param directory: descriptor of the open directory that it is made in.
+        :returns: what of it could not be made anew.
+        :raises OSError: when it cannot be made at all.
+        """
+        for keeper in self.keepers[:1]:  # a filesystem is of one kind
+            return keeper.make(directory, name, mode, extras)
+        if stat.S_ISDIR(mode):
+            os.mkdir(name, 0o700, dir_fd=directory)
+        else:
+            os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=directory))
+        return []
+
+    def give(self, directory: int, name: bytes, mode: int, extras: Mapping[str, bytes]) -> list[str]:
+        """The same for a directory that is there, as far as possible."""
+        return [lost for keeper in self.keepers[:1] for lost in keeper.give(directory, name, mode, extras)]
+
 
 def find_keeping(chosen: Iterable[Chosen[Any]], root: bytes) -> Keeping:
     """The keepers of the filesystem that the directory ``root`` is on."""

@@ -13,7 +13,7 @@ import click
 from lbcore.cli.context import Lb
 from lbcore.cli.opening import at_option, job_option, open_catalog, size_text
 from lbcore.cli.text import printable
-from lbcore.errors import EXIT_DAMAGE, EXIT_DONE, UsageError, combined_exit_code
+from lbcore.errors import EXIT_DAMAGE, EXIT_DONE, EXIT_SOURCE_ERRORS, UsageError, combined_exit_code
 
 if TYPE_CHECKING:
     from lbcore.beneath import Root
@@ -97,13 +97,17 @@ def _restore(
 ) -> int:
     from lbcore.cli.progress import make_progress  # noqa: PLC0415
     from lbcore.held import Held  # noqa: PLC0415
+    from lbcore.keeping import find_keeping  # noqa: PLC0415
     from lbcore.restore.restoring import Restoring  # noqa: PLC0415
 
     def report(path: bytes, reason: str) -> None:
         print(f"lb: {job.name}: {printable(path or b'.')}: {printable(os.fsencode(reason))}", file=sys.stderr)
 
     with contextlib.closing(Held(job.target, catalog)) as held, make_progress(job.name, quiet=False) as progress:
-        restoring = Restoring(catalog, run, held, destination, overwrite=overwrite, report=report, progress=progress)
+        keeping = find_keeping(job.extras, destination.path)
+        restoring = Restoring(
+            catalog, run, held, destination, keeping, overwrite=overwrite, report=report, progress=progress
+        )
         done = restoring.restore(chosen)
     for name, count in sorted(restoring.refused.items()):
         print(f"lb: {job.name}: {name}: could not be set for {count} objects", file=sys.stderr)
@@ -115,6 +119,12 @@ def _restore(
     if done.damaged:
         print(f"lb: {job.name}: {done.damaged} files are damaged in the backup", file=sys.stderr)
         codes.append(EXIT_DAMAGE)
+    if done.without_content:
+        print(f"lb: {job.name}: of {done.without_content} files the backup holds no content", file=sys.stderr)
+        codes.append(EXIT_SOURCE_ERRORS)
+    if done.not_recreated:
+        print(f"lb: {job.name}: {done.not_recreated} layouts and the like could not be made anew", file=sys.stderr)
+        codes.append(EXIT_SOURCE_ERRORS)
     if done.failed:
         print(f"lb: {job.name}: {done.failed} objects could not be restored", file=sys.stderr)
         codes.append(_FAILED)

@@ -19,6 +19,7 @@ from lbcore.catalog.past import Child, Past
 from lbcore.copying import ReadError
 from lbcore.errors import LbError
 from lbcore.held import Held
+from lbcore.keeping import Keeping, lacks_content
 from lbcore.progress import Progress
 from lbcore.restore.selection import Chosen
 from lbcore.restore.writer import DamagedError, Writer
@@ -36,6 +37,10 @@ class Restored:
     size_bytes: int = 0
     damaged: int = 0
     failed: int = 0
+    without_content: int = 0
+    """Files whose content was never at hand in the source: the backup does not hold it."""
+    not_recreated: int = 0
+    """What objects had of their filesystem, such as a layout, and do not have now."""
 
 
 class Restoring:
@@ -47,6 +52,7 @@ class Restoring:
         run: int,
         held: Held,
         destination: Root,
+        keeping: Keeping,
         *,
         overwrite: bool,
         report: Callable[[bytes, str], None],
@@ -56,7 +62,7 @@ class Restoring:
         self._past = Past(catalog.database)
         self._run = run
         self._destination = destination
-        self._writer = Writer(destination, held, overwrite=overwrite)
+        self._writer = Writer(destination, held, keeping, overwrite=overwrite, lost=self._lose)
         self._report = report
         self._progress = progress
         self._done = Restored()
@@ -103,8 +109,12 @@ class Restoring:
     def _make(self, child: Child, path: bytes, ledger: _Ledger) -> None:
         row = child.row
         if stat.S_ISDIR(row.mode):
-            if self._writer.directory(path):
+            if self._writer.directory(path, self._wish(row)):
                 ledger.add_directory(path, row.obj)
+            return
+        if lacks_content(row.mode, row.digest):
+            self._done.without_content += 1
+            self._report(path, "not restored: its content was never at hand in the source, and is not in the backup")
             return
         if child.names > 1:
             held = ledger.linked(row.obj)
@@ -119,6 +129,10 @@ class Restoring:
             return
         if child.names > 1:
             ledger.add_linked(row.obj, path)
+
+    def _lose(self, path: bytes, what: str) -> None:
+        self._done.not_recreated += 1
+        self._report(path, f"not recreated: {what}")
 
     def _wish(self, row: Row) -> Wish:
         extras = self._catalog.extras.get(row.extras)

@@ -7,6 +7,7 @@ import errno
 import os
 import secrets
 import stat
+from collections.abc import Callable
 
 from lbcore import _posix
 from lbcore._posix import check_name
@@ -15,6 +16,7 @@ from lbcore.beneath import Root
 from lbcore.catalog.objects import Row
 from lbcore.copying import copy_content
 from lbcore.held import Held
+from lbcore.keeping import Keeping
 
 _NO_LINKS = (errno.EMLINK, errno.EPERM, errno.EXDEV, errno.EOPNOTSUPP, errno.ENOSYS)
 _NO_RENAME_FLAGS = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
@@ -28,9 +30,23 @@ class DamagedError(Exception):
 class Writer:
     """Writes below one folder and nowhere else: no symbolic link is followed. Existing files are left unless told."""
 
-    def __init__(self, destination: Root, held: Held, *, overwrite: bool) -> None:
+    def __init__(
+        self,
+        destination: Root,
+        held: Held,
+        keeping: Keeping,
+        *,
+        overwrite: bool,
+        lost: Callable[[bytes, str], None],
+    ) -> None:
+        """
+        :param keeping: what the destination's filesystem keeps with objects.
+        :param lost: told the path of an object and what of it could not be made anew.
+        """
         self._root = destination
         self._held = held
+        self._keeping = keeping
+        self._lost = lost
         self._overwrite = overwrite
         self._passing = b".lb-restore-" + secrets.token_hex(8).encode()
         self._privileged = is_privileged()
@@ -47,13 +63,14 @@ class Writer:
         for incoming in self._held.contents(row):
             if wrong:
                 self._drop(parent)
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-            outgoing = os.open(self._passing, flags, 0o600, dir_fd=parent)
+            lost = self._keeping.make(parent, self._passing, wish.mode, wish.extras)
+            outgoing = os.open(self._passing, os.O_WRONLY | os.O_NOFOLLOW, dir_fd=parent)
             try:
                 size, digest = copy_content(incoming, outgoing)
                 if row.digest is None or digest == row.digest:
                     self._dress(outgoing, wish)
                     self._show(parent, name)
+                    self._tell_lost(path, lost)
                     return size
                 wrong = True
             except BaseException:
@@ -115,7 +132,7 @@ class Writer:
             self._drop(parent)  # rename(2) of a name over another of the same file leaves both
         return True
 
-    def directory(self, path: bytes) -> bool:
+    def directory(self, path: bytes, wish: Wish) -> bool:
         """A directory to write in; returns whether it is to get its attributes at the end.
 
         What somebody else keeps there, with the attributes he gave it, stays as it is unless we may overwrite.
@@ -126,20 +143,27 @@ class Writer:
         if path:
             parent, name = self._root.parent(path)
             try:
-                os.mkdir(name, 0o700, dir_fd=parent)
+                self._tell_lost(path, self._keeping.make(parent, name, wish.mode, wish.extras))
                 return True
             except FileExistsError:
                 if not stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
                     if not self._overwrite:
                         raise
                     os.unlink(name, dir_fd=parent)
-                    os.mkdir(name, 0o700, dir_fd=parent)
+                    self._tell_lost(path, self._keeping.make(parent, name, wish.mode, wish.extras))
                     return True
         else:
+            parent, name = self._root.fd, b"."
             ours = ours or not os.listdir(self._root.fd)
         if ours and not self._privileged:
             self._unlock(path)
+        if ours:
+            self._tell_lost(path, self._keeping.give(parent, name, wish.mode, wish.extras))
         return ours
+
+    def _tell_lost(self, path: bytes, lost: list[str]) -> None:
+        for what in lost:
+            self._lost(path, what)
 
     def _unlock(self, path: bytes) -> None:
         """A directory that is there may be one that even its owner cannot write in."""

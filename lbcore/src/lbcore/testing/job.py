@@ -14,6 +14,7 @@ from lbcore.config.job import JobConfig
 from lbcore.config.limits import MaxDelete
 from lbcore.dryrun import dry_run
 from lbcore.held import Held
+from lbcore.keeping import find_keeping
 from lbcore.plugins.manager import Plugins
 from lbcore.progress import Progress
 from lbcore.restore.restoring import Restoring
@@ -90,6 +91,7 @@ class Job:
                 run,
                 held,
                 destination,
+                find_keeping(self._config.extras, folder),
                 overwrite=False,
                 report=lambda path, reason: problems.append((path, reason)),
                 progress=Progress(),
