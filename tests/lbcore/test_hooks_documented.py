@@ -13,7 +13,7 @@ from lbcore.plugins.manager import EVENTS, KINDS, Plugins
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/hooks.md").read_text()
-REAL_PLUGINS = ("lbcore.builtin.plugin", "lb_rsync.plugin")
+REAL_PLUGINS = ("lbcore.builtin.plugin", "lb_rsync.plugin", "lb_lustre.plugin")
 SPECS = {name: spec for name, spec in vars(LbSpecs).items() if name.startswith("lb_")}
 SECTIONS = dict(re.findall(r"^## (lb_\w+\(.*?\))\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))
 

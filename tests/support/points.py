@@ -106,7 +106,11 @@ def _node(
     )
     if extras is not None:
         ((data,),) = reader.rows("SELECT data FROM extras WHERE extras = ?", extras)
-        found = {key[len("xattr:") :]: value.encode("latin-1") for key, value in json.loads(data).items()}
+        found = {
+            key[len("xattr:") :]: value.encode("latin-1")
+            for key, value in json.loads(data).items()
+            if key.startswith("xattr:")
+        }
         node = replace(node, xattrs=tuple(sorted(found.items())))
     if kind == stat.S_IFREG:
         assert data_run is not None

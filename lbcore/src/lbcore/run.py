@@ -410,7 +410,7 @@ class JobRun:
         codes = [EXIT_DONE]
         if damage or run.counts.get(f"not_held_{MISSING}"):
             codes.append(EXIT_DAMAGE)
-        if catalog.runs.problem_count(number):
+        if catalog.runs.problem_count(number) or run.counts.get("files_without_content"):
             codes.append(EXIT_SOURCE_ERRORS)
         if run.gap:
             codes.append(EXIT_GAP)
