@@ -112,7 +112,7 @@ def test_a_full_disk_ends_the_restore(job: Job, to: Path, monkeypatch: pytest.Mo
     assert result.exit_code == 1
     assert result.stderr == (
         f"lb: cannot write {to}/a: No space left on device; what was restored before it is complete. Mend that, then "
-        "restore again with --overwrite\n"
+        "restore again with --resume\n"
     )
     assert os.listdir(to) == []
 

@@ -34,9 +34,16 @@ _FAILED = 1
     is_flag=True,
     help="Replace existing files, and set attributes of existing directories; what is not in the backup stays.",
 )
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Go on with a restore that was cut short: existing files that are as in the backup, content included, stay.",
+)
 @job_option
 @click.pass_obj
-def restore(lb: Lb, /, *, paths: tuple[str, ...], to: str, at: str, overwrite: bool, job_name: str | None) -> int:
+def restore(
+    lb: Lb, /, *, paths: tuple[str, ...], to: str, at: str, overwrite: bool, resume: bool, job_name: str | None
+) -> int:
     """Copy files and directories out of the backup, as they are or were.
 
     PATH a/b/c becomes DIR/c; "." is the whole tree, whose root becomes DIR. Nothing that exists is overwritten,
@@ -54,8 +61,8 @@ def restore(lb: Lb, /, *, paths: tuple[str, ...], to: str, at: str, overwrite: b
         run = points.find_point(catalog, at).run
         chosen = choose(catalog, run, [points.inside_path(os.fsencode(path), job.source) for path in paths])
         with _open_destination(folder) as destination:
-            _check_conflicts(catalog, run, chosen, destination, overwrite)
-            return _restore(job, catalog, run, chosen, destination, overwrite=overwrite)
+            _check_conflicts(catalog, run, chosen, destination, overwrite=overwrite, resume=resume)
+            return _restore(job, catalog, run, chosen, destination, overwrite=overwrite, resume=resume)
 
 
 def _check_outside(folder: bytes, job: JobConfig) -> None:
@@ -77,11 +84,13 @@ def _open_destination(folder: bytes) -> Iterator[Root]:
         yield root
 
 
-def _check_conflicts(catalog: Catalog, run: int, chosen: list[Chosen], destination: Root, overwrite: bool) -> None:
+def _check_conflicts(
+    catalog: Catalog, run: int, chosen: list[Chosen], destination: Root, *, overwrite: bool, resume: bool
+) -> None:
     from lbcore.restore.selection import conflicts  # noqa: PLC0415
 
     lines, count = [], 0
-    for conflict in conflicts(catalog, run, chosen, destination, overwrite=overwrite):
+    for conflict in conflicts(catalog, run, chosen, destination, overwrite=overwrite, resume=resume):
         count += 1
         if count <= _CONFLICTS_SHOWN:
             lines.append(f"{os.fsdecode(os.path.join(destination.path, conflict.path))} {conflict.what}")
@@ -93,7 +102,14 @@ def _check_conflicts(catalog: Catalog, run: int, chosen: list[Chosen], destinati
 
 
 def _restore(
-    job: JobConfig, catalog: Catalog, run: int, chosen: list[Chosen], destination: Root, *, overwrite: bool
+    job: JobConfig,
+    catalog: Catalog,
+    run: int,
+    chosen: list[Chosen],
+    destination: Root,
+    *,
+    overwrite: bool,
+    resume: bool,
 ) -> int:
     from lbcore.cli.progress import make_progress  # noqa: PLC0415
     from lbcore.held import Held  # noqa: PLC0415
@@ -106,7 +122,15 @@ def _restore(
     with contextlib.closing(Held(job.target, catalog)) as held, make_progress(job.name, quiet=False) as progress:
         keeping = find_keeping(job.extras, destination.path)
         restoring = Restoring(
-            catalog, run, held, destination, keeping, overwrite=overwrite, report=report, progress=progress
+            catalog,
+            run,
+            held,
+            destination,
+            keeping,
+            overwrite=overwrite,
+            resume=resume,
+            report=report,
+            progress=progress,
         )
         done = restoring.restore(chosen)
     for name, count in sorted(restoring.refused.items()):

@@ -55,6 +55,7 @@ class Restoring:
         keeping: Keeping,
         *,
         overwrite: bool,
+        resume: bool,
         report: Callable[[bytes, str], None],
         progress: Progress,
     ) -> None:
@@ -62,7 +63,7 @@ class Restoring:
         self._past = Past(catalog.database)
         self._run = run
         self._destination = destination
-        self._writer = Writer(destination, held, keeping, overwrite=overwrite, lost=self._lose)
+        self._writer = Writer(destination, held, keeping, overwrite=overwrite, resume=resume, lost=self._lose)
         self._report = report
         self._progress = progress
         self._done = Restored()
@@ -120,7 +121,9 @@ class Restoring:
             held = ledger.linked(row.obj)
             if held is not None and self._writer.link(held, path):
                 return
-        if stat.S_ISREG(row.mode):
+        if self._writer.is_made(row, path):
+            pass
+        elif stat.S_ISREG(row.mode):
             size = self._writer.file(row, self._wish(row), path)
             self._done.files += 1
             self._done.size_bytes += size
@@ -153,7 +156,7 @@ class Restoring:
                 where = os.fsdecode(os.path.join(self._destination.path, path))
                 raise LbError(
                     f"cannot write {where}: {error.strerror}; what was restored before it is complete. Mend that, then "
-                    "restore again with --overwrite"
+                    "restore again with --resume"
                 ) from error
             self._done.failed += 1
             self._report(path, f"cannot be restored: {error.strerror}")

@@ -13,6 +13,9 @@ from lbcore.catalog.objects import Row
 from lbcore.errors import UsageError
 from lbcore.points import Place, find_place
 
+_COARSE_NS = 2 * 10**9
+"""Some filesystems keep times no finer than that."""
+
 
 class Chosen(NamedTuple):
     """One PATH of the command."""
@@ -59,10 +62,22 @@ class Conflict(NamedTuple):
     what: str
 
 
+def alike(row: Row, there: os.stat_result) -> bool:
+    """Whether what is there may be what an earlier restore made of ``row``: of its kind, and of its size and time."""
+    if stat.S_IFMT(there.st_mode) != stat.S_IFMT(row.mode):
+        return False
+    if stat.S_ISREG(row.mode):
+        return there.st_size == row.size and abs(there.st_mtime_ns - row.mtime_ns) < _COARSE_NS
+    return there.st_rdev == row.rdev
+
+
 def conflicts(
-    catalog: Catalog, run: int, chosen: Sequence[Chosen], destination: Root, *, overwrite: bool
+    catalog: Catalog, run: int, chosen: Sequence[Chosen], destination: Root, *, overwrite: bool, resume: bool
 ) -> Iterator[Conflict]:
-    """What is there already and would have to go. Looks only at what is there: an empty folder costs nothing."""
+    """What is there already and would have to go. Looks only at what is there: an empty folder costs nothing.
+
+    :param resume: what an earlier restore may have made is in nobody's way.
+    """
     waiting = [(one.row, one.to) for one in chosen]
     while waiting:
         row, path = waiting.pop()
@@ -75,7 +90,7 @@ def conflicts(
             elif not overwrite:
                 yield Conflict(path, "exists, and was a directory")
         elif not stat.S_ISDIR(row.mode):
-            if not overwrite:
+            if not overwrite and not (resume and alike(row, there)):
                 yield Conflict(path, "exists")
         else:
             for name in _names(destination, path):

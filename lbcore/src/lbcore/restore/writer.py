@@ -14,9 +14,10 @@ from lbcore._posix import check_name
 from lbcore.attributes import Wish, is_privileged, set_attributes
 from lbcore.beneath import Root
 from lbcore.catalog.objects import Row
-from lbcore.copying import copy_content
+from lbcore.copying import copy_content, digest_of
 from lbcore.held import Held
 from lbcore.keeping import Keeping
+from lbcore.restore.selection import alike
 
 _NO_LINKS = (errno.EMLINK, errno.EPERM, errno.EXDEV, errno.EOPNOTSUPP, errno.ENOSYS)
 _NO_RENAME_FLAGS = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
@@ -37,6 +38,7 @@ class Writer:
         keeping: Keeping,
         *,
         overwrite: bool,
+        resume: bool,
         lost: Callable[[bytes, str], None],
     ) -> None:
         """
@@ -48,10 +50,32 @@ class Writer:
         self._keeping = keeping
         self._lost = lost
         self._overwrite = overwrite
+        self._resume = resume
         self._passing = b".lb-restore-" + secrets.token_hex(8).encode()
         self._privileged = is_privileged()
         self.refused: dict[str, int] = {}
         """How often an attribute of this name could not be set."""
+
+    def is_made(self, row: Row, path: bytes) -> bool:
+        """Whether an earlier restore, with which this one goes on, made it: content and all, or it had no name yet."""
+        if not self._resume:
+            return False
+        parent, name = self._root.parent(path)
+        try:
+            there = os.stat(name, dir_fd=parent, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        if not alike(row, there):
+            return False
+        if stat.S_ISLNK(row.mode):
+            return os.readlink(name, dir_fd=parent) == row.link_target
+        if not stat.S_ISREG(row.mode):
+            return True
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=parent)
+        try:
+            return digest_of(fd) == row.digest
+        finally:
+            os.close(fd)
 
     def file(self, row: Row, wish: Wish, path: bytes) -> int:
         """A regular file with its content, proved by its digest; returns its size.
@@ -118,6 +142,8 @@ class Writer:
         old_parent = os.dup(old_parent)
         try:
             parent, name = self._root.parent(path)
+            if self._resume and _same_file(old_parent, old_name, parent, name):
+                return True
             os.link(old_name, self._passing, src_dir_fd=old_parent, dst_dir_fd=parent, follow_symlinks=False)
         except OSError as error:
             if error.errno not in _NO_LINKS:
@@ -139,7 +165,7 @@ class Writer:
 
         :raises FileExistsError: when something else is there.
         """
-        ours = self._overwrite
+        ours = self._overwrite or self._resume
         if path:
             parent, name = self._root.parent(path)
             try:
@@ -212,6 +238,13 @@ class Writer:
     def _drop(self, parent: int) -> None:
         with contextlib.suppress(OSError):
             os.unlink(self._passing, dir_fd=parent)
+
+
+def _same_file(old_parent: int, old_name: bytes, parent: int, name: bytes) -> bool:
+    with contextlib.suppress(FileNotFoundError):
+        one = os.stat(old_name, dir_fd=old_parent, follow_symlinks=False)
+        return os.path.samestat(one, os.stat(name, dir_fd=parent, follow_symlinks=False))
+    return False
 
 
 def _rename_new(parent: int, old: bytes, new: bytes) -> None:

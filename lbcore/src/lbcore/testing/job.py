@@ -93,6 +93,7 @@ class Job:
                 destination,
                 find_keeping(self._config.extras, folder),
                 overwrite=False,
+                resume=False,
                 report=lambda path, reason: problems.append((path, reason)),
                 progress=Progress(),
             )

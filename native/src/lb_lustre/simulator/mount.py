@@ -144,7 +144,7 @@ class Mount(mfusepy.Operations):  # type: ignore[misc]
         filesystem, one = self._find(path)
         if name.startswith(_ASKED):
             return _answer(filesystem, one, name.removeprefix(_ASKED))
-        value = filesystem.xattrs(one).get(name) or one.kept.unlisted(name)
+        value = filesystem.xattrs(one).get(name, one.kept.unlisted(name))
         if value is None:
             raise fail(errno.ENODATA)
         return value
