@@ -153,10 +153,12 @@ def test_a_layout_that_is_none_is_named_and_the_file_kept_out_of_the_change(
         return value[:9] if name == layout.XATTR else value
 
     (lustre.root / "a/other").write_bytes(b"changed")
+    (lustre.root / "a/new").write_bytes(b"new")
     with monkeypatch.context() as patch:
         patch.setattr(os, "getxattr", broken)
         assert job.run().exit_code == 3
     assert Path(os.fsdecode(job.tree), "a/other").read_bytes() == b"text\n"
+    assert not Path(os.fsdecode(job.tree), "a/new").exists()
     backed_up(job)
 
 

@@ -38,17 +38,21 @@ class Keeping:
         return any(keeper.content_is_away(extras) for keeper in self.keepers)
 
     def away(self, view: View, items: Sequence[TransferItem]) -> list[NotDelivered]:
-        """Those of some files whose content is away at this moment."""
+        """Those of some files that nobody may open at this moment: their content is away, or that cannot be told."""
         if not self.keepers:
             return []
-        return [NotDelivered(obj=item.obj, reason=_AWAY) for item in items if self._is_away_now(view, item)]
+        found = ((item, self._hindrance(view, item)) for item in items)
+        return [NotDelivered(obj=item.obj, reason=reason) for item, reason in found if reason is not None]
 
-    def _is_away_now(self, view: View, item: TransferItem) -> bool:
+    def _hindrance(self, view: View, item: TransferItem) -> str | None:
+        path = os.path.join(view.root, item.path)
         try:
-            path = os.path.join(view.root, item.path)
-            return any(keeper.content_is_away(keeper.read(path, item.attributes.mode)) for keeper in self.keepers)
-        except OSError:
-            return False  # whoever opens it meets the error again, and reports it
+            away = any(keeper.content_is_away(keeper.read(path, item.attributes.mode)) for keeper in self.keepers)
+        except FileNotFoundError:
+            return None  # whoever opens it says so
+        except OSError as error:
+            return f"whether its content is at hand cannot be told: {error.strerror}"
+        return _AWAY if away else None
 
     def make(self, directory: int, name: bytes, mode: int, extras: Mapping[str, bytes]) -> list[str]:
         """Make an empty file (mode 0600) or directory (0700) with what is kept of it.
