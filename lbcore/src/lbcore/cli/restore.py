@@ -114,24 +114,25 @@ def _restore(
     from lbcore.cli.progress import make_progress  # noqa: PLC0415
     from lbcore.held import Held  # noqa: PLC0415
     from lbcore.keeping import find_keeping  # noqa: PLC0415
+    from lbcore.restore.crew import open_crew  # noqa: PLC0415
     from lbcore.restore.restoring import Restoring  # noqa: PLC0415
+    from lbcore.run import catalog_path  # noqa: PLC0415
 
     def report(path: bytes, reason: str) -> None:
         print(f"lb: {job.name}: {printable(path or b'.')}: {printable(os.fsencode(reason))}", file=sys.stderr)
 
-    with contextlib.closing(Held(job.target, catalog)) as held, make_progress(job.name, quiet=False) as progress:
-        keeping = find_keeping(job.extras, destination.path)
+    keeping = find_keeping(job.extras, destination.path)
+    with (
+        contextlib.closing(Held(job.target, catalog)) as held,
+        open_crew(
+            job.target, catalog_path(job), destination, keeping, job.workers, overwrite=overwrite, resume=resume
+        ) as crew,
+        make_progress(job.name, quiet=False) as progress,
+    ):
         restoring = Restoring(
-            catalog,
-            run,
-            held,
-            destination,
-            keeping,
-            overwrite=overwrite,
-            resume=resume,
-            report=report,
+            catalog, run, held, destination, keeping, crew=crew, overwrite=overwrite, resume=resume, report=report,
             progress=progress,
-        )
+        )  # fmt: skip
         done = restoring.restore(chosen)
     for name, count in sorted(restoring.refused.items()):
         print(f"lb: {job.name}: {name}: could not be set for {count} objects", file=sys.stderr)

@@ -1,3 +1,3 @@
 """Copy objects out of the backup: ``selection`` says what and finds conflicts, ``writer`` makes one object safely,
-``restoring`` does all of it.
+``crew`` makes files in several threads, ``restoring`` does all of it.
 """

@@ -21,6 +21,7 @@ from lbcore.errors import LbError
 from lbcore.held import Held
 from lbcore.keeping import Keeping, lacks_content
 from lbcore.progress import Progress
+from lbcore.restore.crew import Crew
 from lbcore.restore.selection import Chosen
 from lbcore.restore.writer import DamagedError, Writer
 
@@ -54,16 +55,21 @@ class Restoring:
         destination: Root,
         keeping: Keeping,
         *,
+        crew: Crew | None,
         overwrite: bool,
         resume: bool,
         report: Callable[[bytes, str], None],
         progress: Progress,
     ) -> None:
+        """
+        :param crew: writes the files that have one name; None: that is done here, one after the other.
+        """
         self._catalog = catalog
         self._past = Past(catalog.database)
         self._run = run
         self._destination = destination
-        self._writer = Writer(destination, held, keeping, overwrite=overwrite, resume=resume, lost=self._lose)
+        self._writer = Writer(destination, held, keeping, overwrite=overwrite, resume=resume)
+        self._crew = crew
         self._report = report
         self._progress = progress
         self._done = Restored()
@@ -71,7 +77,11 @@ class Restoring:
     @property
     def refused(self) -> dict[str, int]:
         """How often an attribute of this name could not be set."""
-        return self._writer.refused
+        total: dict[str, int] = {}
+        for refused in [self._writer.refused, *(self._crew.refused if self._crew else ())]:
+            for name, count in refused.items():
+                total[name] = total.get(name, 0) + count
+        return total
 
     def restore(self, chosen: Sequence[Chosen]) -> Restored:
         """Make all of it; what cannot be restored is reported, and the rest goes on.
@@ -83,11 +93,13 @@ class Restoring:
             for one in chosen:
                 names = len(self._catalog.names.of_at(one.row.obj, self._run))
                 self._walk(Child(one.to, names, one.row), ledger)
+            self._take_done(everything=True)
             for path, obj in ledger.directories():
                 row = self._catalog.objects.at(obj, self._run)
                 assert row is not None
                 with self._reporting(path):
                     self._writer.finish_directory(self._wish(row), path)
+            self._take_lost(self._writer.take_lost())
         _posix.syncfs(self._destination.fd)
         return self._done
 
@@ -100,8 +112,10 @@ class Restoring:
                 levels.pop()
                 continue
             path = above + b"/" + child.name if above else child.name
+            self._take_done(everything=False)
             with self._reporting(path):
                 self._make(child, path, ledger)
+                self._take_lost(self._writer.take_lost())
                 if stat.S_ISDIR(child.row.mode):
                     levels.append((path, self._past.children(child.row.obj, self._run)))
                 self._done.objects += 1
@@ -121,21 +135,36 @@ class Restoring:
             held = ledger.linked(row.obj)
             if held is not None and self._writer.link(held, path):
                 return
+        if self._crew is not None and child.names == 1 and stat.S_ISREG(row.mode):
+            self._crew.write(row, self._wish(row), path)
+            return
         if self._writer.is_made(row, path):
             pass
         elif stat.S_ISREG(row.mode):
-            size = self._writer.file(row, self._wish(row), path)
-            self._done.files += 1
-            self._done.size_bytes += size
-            self._progress.advance(0, size)
+            self._count_file(self._writer.file(row, self._wish(row), path))
         elif not self._writer.special(row, self._wish(row), path):
             return
         if child.names > 1:
             ledger.add_linked(row.obj, path)
 
-    def _lose(self, path: bytes, what: str) -> None:
-        self._done.not_recreated += 1
-        self._report(path, f"not recreated: {what}")
+    def _take_done(self, *, everything: bool) -> None:
+        """What the crew has written, or could not write."""
+        for path, future in self._crew.done(everything=everything) if self._crew else ():
+            with self._reporting(path):
+                written = future.result()
+                if written.size_bytes is not None:
+                    self._count_file(written.size_bytes)
+                self._take_lost(written.lost)
+
+    def _count_file(self, size_bytes: int) -> None:
+        self._done.files += 1
+        self._done.size_bytes += size_bytes
+        self._progress.advance(0, size_bytes)
+
+    def _take_lost(self, lost: list[tuple[bytes, str]]) -> None:
+        for path, what in lost:
+            self._done.not_recreated += 1
+            self._report(path, f"not recreated: {what}")
 
     def _wish(self, row: Row) -> Wish:
         extras = self._catalog.extras.get(row.extras)

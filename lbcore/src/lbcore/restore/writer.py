@@ -7,7 +7,6 @@ import errno
 import os
 import secrets
 import stat
-from collections.abc import Callable
 
 from lbcore import _posix
 from lbcore._posix import check_name
@@ -39,16 +38,14 @@ class Writer:
         *,
         overwrite: bool,
         resume: bool,
-        lost: Callable[[bytes, str], None],
     ) -> None:
         """
         :param keeping: what the destination's filesystem keeps with objects.
-        :param lost: told the path of an object and what of it could not be made anew.
         """
         self._root = destination
         self._held = held
         self._keeping = keeping
-        self._lost = lost
+        self._lost: list[tuple[bytes, str]] = []
         self._overwrite = overwrite
         self._resume = resume
         self._passing = b".lb-restore-" + secrets.token_hex(8).encode()
@@ -188,8 +185,12 @@ class Writer:
         return ours
 
     def _tell_lost(self, path: bytes, lost: list[str]) -> None:
-        for what in lost:
-            self._lost(path, what)
+        self._lost += [(path, what) for what in lost]
+
+    def take_lost(self) -> list[tuple[bytes, str]]:
+        """What could not be made anew since the last call, each with the path of its object."""
+        lost, self._lost = self._lost, []
+        return lost
 
     def _unlock(self, path: bytes) -> None:
         """A directory that is there may be one that even its owner cannot write in."""

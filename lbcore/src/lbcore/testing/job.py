@@ -92,6 +92,7 @@ class Job:
                 held,
                 destination,
                 find_keeping(self._config.extras, folder),
+                crew=None,
                 overwrite=False,
                 resume=False,
                 report=lambda path, reason: problems.append((path, reason)),
