@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import struct
 import subprocess
@@ -242,6 +243,25 @@ def test_what_was_written_and_released_between_two_runs_is_named_each_time_and_t
     assert backed_up(job).counts["files_copied"] == 1
 
 
+def test_what_was_written_under_the_same_size_and_time_and_released_is_compared_once_it_is_back(
+    lustre: Simulated, make_job: MakeJob
+) -> None:
+    shell(lustre.root, TREE)
+    job = make_job()
+    backed_up(job)
+    before = (lustre.root / "a/one").stat()
+    shell(lustre.root, "printf 'ONE\\n' > a/one")
+    os.utime(lustre.root / "a/one", ns=(before.st_atime_ns, before.st_mtime_ns))
+    lustre.ask("release", path="a/one")
+    for _ in range(2):
+        assert job.run().exit_code == 0
+        assert Path(os.fsdecode(job.tree), "a/one").read_bytes() == b"one\n"
+    assert lustre.ask("recalls") == [0, 0]
+    lustre.ask("recall", path="a/one")
+    backed_up(job)
+    assert Path(os.fsdecode(job.tree), "a/one").read_bytes() == b"ONE\n"
+
+
 def test_what_is_released_after_it_was_looked_at_is_not_opened_either(
     lustre: Simulated, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -285,5 +305,6 @@ def test_the_state_and_the_layout_both_say_that_a_file_is_released() -> None:
     assert extras.content_is_away({extras.HSM: state.pack(0, 0x0D, 1, 2)})
     assert not extras.content_is_away({extras.HSM: state.pack(0, 0x09, 1, 2)})
     assert not extras.content_is_away({extras.HSM: b"short"})
-    released = layout.for_new_file(POOLED, {})
-    assert not extras.content_is_away({extras.LAYOUT: layout.emit(released)})
+    released = dataclasses.replace(POOLED, pattern=layout.RELEASED | POOLED.pattern)
+    assert extras.content_is_away({extras.LAYOUT: layout.emit(released)}), "who is not root sees no more"
+    assert not extras.content_is_away({extras.LAYOUT: layout.emit(POOLED)})
