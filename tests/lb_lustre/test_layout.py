@@ -89,6 +89,7 @@ WHOLE = layout.emit(MIXED)
     WHOLE[:56] + b"\xff\xff\xff\xff" + WHOLE[60:],  # a component that begins beyond the end
     WHOLE[:56] + bytes(4) + WHOLE[60:],  # one that begins in the header
     WHOLE[:60] + b"\xff\xff\xff\xff" + WHOLE[64:],  # one that is too long
+    WHOLE[:108] + b"\xff\xff\xff\xff" + WHOLE[112:],  # the last one, which ends where the layout does
     WHOLE[:60] + b"\x03\0\0\0" + WHOLE[64:],  # one that is too short
 ])  # fmt: skip
 def test_what_is_no_whole_layout_is_an_error(wrong: bytes) -> None:
