@@ -6,7 +6,6 @@ import dataclasses
 import os
 import struct
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,8 +30,7 @@ NOT_READ = "its content is not at hand in the source (released to an archive); i
 
 def lfs(folder: Path, *arguments: str) -> None:
     """``lfs mkdir`` and the like."""
-    command = [sys.executable, "-m", "lb_lustre.simulator.lfs", *arguments]
-    subprocess.run(command, cwd=folder, check=True)
+    subprocess.run(["lfs", *arguments], cwd=folder, check=True)
 
 
 def lay_out(path: Path, one: layout.Layout) -> None:

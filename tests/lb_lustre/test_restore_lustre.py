@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,15 +21,6 @@ from tests.support.commands import call
 
 MakeJob = Callable[..., Job]
 Restored = Callable[..., tuple[int, str]]
-
-
-@pytest.fixture
-def lfs(tmp_path: Path) -> str:
-    """The stand-in for the program of this name."""
-    path = tmp_path / "lfs"
-    path.write_text(f'#!/bin/sh\nexec {sys.executable} -m lb_lustre.simulator.lfs "$@"\n')
-    path.chmod(0o755)
-    return str(path)
 
 
 def kept(root: Path) -> dict[bytes, dict[str, bytes]]:
@@ -68,7 +58,7 @@ def prepared(lustre: Simulated, make_job: MakeJob) -> Job:
 
 
 def test_a_backup_that_is_restored_onto_a_lustre_is_laid_out_as_it_was(
-    lustre: Simulated, make_job: MakeJob, lfs: str, restored: Restored
+    lustre: Simulated, make_job: MakeJob, restored: Restored
 ) -> None:
     job = prepared(lustre, make_job)
     begin(lustre, "from")
@@ -77,7 +67,7 @@ def test_a_backup_that_is_restored_onto_a_lustre_is_laid_out_as_it_was(
     )
     backed_up(job)
     to = lustre.root / "to"
-    assert restored(job, to, lfs=lfs) == (0, "")
+    assert restored(job, to) == (0, "")
     assert kept(to) == kept(lustre.root / "from")
     assert compare_trees(seen(lustre.root / "from"), seen(to)) == []
     assert (to / "a/one").samefile(to / "a/two")
@@ -87,23 +77,23 @@ def test_a_backup_that_is_restored_onto_a_lustre_is_laid_out_as_it_was(
 
 
 def test_pools_get_other_names_and_one_that_is_missing_is_told_and_costs_no_data(
-    lustre: Simulated, make_job: MakeJob, lfs: str, restored: Restored
+    lustre: Simulated, make_job: MakeJob, restored: Restored
 ) -> None:
     job = prepared(lustre, make_job)
     lay_out(lustre.root / "from/pooled", POOLED)
     (lustre.root / "from/pooled").write_bytes(b"content")
     backed_up(job)
-    assert restored(job, lustre.root / "mapped", lfs=lfs, pool_map=["fast=flash"]) == (0, "")
+    assert restored(job, lustre.root / "mapped", pool_map=["fast=flash"]) == (0, "")
     blob = kept(lustre.root / "mapped")[b"pooled"][extras.LAYOUT]
     assert layout.pools(layout.parse(blob)) == {b"flash"}
-    status, said = restored(job, lustre.root / "missing", lfs=lfs, pool_map=["fast=gone"])
+    status, said = restored(job, lustre.root / "missing", pool_map=["fast=gone"])
     assert status == 3
     assert "pooled: not recreated: layout (Invalid argument; pool gone)" in said
     assert (lustre.root / "missing/pooled").read_bytes() == b"content"
 
 
 def test_without_lfs_directories_are_plain_and_that_is_told(
-    lustre: Simulated, make_job: MakeJob, lfs: str, restored: Restored
+    lustre: Simulated, make_job: MakeJob, restored: Restored
 ) -> None:
     job = prepared(lustre, make_job)
     begin(lustre, "from")
@@ -117,19 +107,19 @@ def test_without_lfs_directories_are_plain_and_that_is_told(
 
 
 def test_a_file_whose_content_was_never_at_hand_is_told_and_not_made_up(
-    lustre: Simulated, make_job: MakeJob, lfs: str, restored: Restored
+    lustre: Simulated, make_job: MakeJob, restored: Restored
 ) -> None:
     job = prepared(lustre, make_job)
     shell(lustre.root / "from", "echo one > one; echo two > two")
     lustre.ask("release", path="from/one")
     assert job.run().exit_code == 3
-    status, said = restored(job, lustre.root / "to", lfs=lfs)
+    status, said = restored(job, lustre.root / "to")
     assert (status, "one: not restored: its content was never at hand" in said) == (3, True)
     assert sorted(os.listdir(lustre.root / "to")) == ["two"]
 
 
 def test_a_released_file_of_which_there_is_a_copy_comes_back_whole(
-    lustre: Simulated, make_job: MakeJob, lfs: str, restored: Restored
+    lustre: Simulated, make_job: MakeJob, restored: Restored
 ) -> None:
     job = prepared(lustre, make_job)
     shell(lustre.root / "from", "echo one > one")
@@ -137,19 +127,19 @@ def test_a_released_file_of_which_there_is_a_copy_comes_back_whole(
     lustre.ask("release", path="from/one")
     assert job.run().exit_code == 0
     to = lustre.root / "to"
-    assert restored(job, to, lfs=lfs) == (0, "")
+    assert restored(job, to) == (0, "")
     assert (to / "one").read_bytes() == b"one\n"
     assert not extras.content_is_away(extras.read(os.fsencode(to / "one"), 0o100644))
 
 
 def test_elsewhere_the_files_come_back_without_it(
-    lustre: Simulated, make_job: MakeJob, lfs: str, tmp_path: Path, restored: Restored
+    lustre: Simulated, make_job: MakeJob, tmp_path: Path, restored: Restored
 ) -> None:
     job = prepared(lustre, make_job)
     begin(lustre, "from")
     backed_up(job)
     to = tmp_path / "elsewhere"
-    assert restored(job, to, lfs=lfs) == (0, "")
+    assert restored(job, to) == (0, "")
     assert compare_trees(seen(lustre.root / "from"), seen(to)) == []
     listed = subprocess.run(["getfattr", "-Rdm", "-", str(to)], capture_output=True, text=True, check=True).stdout
     assert "lov" not in listed

@@ -1,4 +1,4 @@
-"""``python -m lb_lustre.simulator.lfs``: ``lfs mkdir`` and ``lfs setdirstripe -D`` on a simulated Lustre."""
+"""``lfs mkdir`` and ``lfs setdirstripe -D`` on a simulated Lustre; the stand-in of ``lfs`` (``standins.py``) calls it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,3 @@ def main() -> int:
         print(f"lfs {chosen.command}: error on '{chosen.directory}': {error.strerror}", file=sys.stderr)
         return error.errno or 1
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -16,8 +16,11 @@ MOUNT = "LB_SIMULATED_LUSTRE"
 """Where the simulated Lustre is mounted, for both."""
 _SOURCE = os.path.join(os.path.dirname(__file__), "liblustreapi.c")
 _LFS = """#!{python}
-# lfs mdts MOUNT, as Lustre 2.17 prints it
+# lfs mdts MOUNT, as Lustre 2.17 prints it; lfs mkdir and setdirstripe
 import os, sys
+if sys.argv[1] != "mdts":
+    from lb_lustre.simulator.lfs import main
+    sys.exit(main())
 name = os.path.basename(sys.argv[2])
 devices = sorted(os.listdir(os.path.join(os.environ["{mount}"], "dev")))
 print("MDTS:")
