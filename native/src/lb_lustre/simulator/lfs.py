@@ -1,4 +1,4 @@
-"""``lfs mkdir`` and ``lfs setdirstripe -D`` on a simulated Lustre; the stand-in of ``lfs`` (``standins.py``) calls it."""
+"""``lfs mkdir`` and ``lfs setdirstripe -D`` on a simulated Lustre; called by the stand-in of ``lfs``."""
 
 from __future__ import annotations
 
