@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import pkgutil
 import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+import pytest
 
 from lbcore import hookimpl
 from lbcore.plugins.types import ExtrasPlugin
@@ -128,3 +132,42 @@ def test_only_keepers_that_know_the_filesystem_are_asked(lb_job: MakeJob) -> Non
     offline(job, "file", b"content")
     assert (job.run().exit_code, mirrored(job, "file")) == (0, b"content")
     assert "archived" not in configuration(job), "it has no options"
+
+
+@pytest.mark.parametrize("where", ["lbcore.apply.place.make", "lbcore.apply.place._mark", "lbcore.apply.finish._set",
+                                   "lbcore.apply.finish._mark", "lbcore.run.runfile.write"])  # fmt: skip
+@pytest.mark.parametrize("after", [False, True])
+def test_a_run_cut_short_while_it_enters_files_that_are_offline_goes_on(
+    lb_job: MakeJob, monkeypatch: pytest.MonkeyPatch, where: str, after: bool
+) -> None:
+    job = job_of(lb_job)
+    for name in ("one", "two", "three"):
+        path = offline(job, name, b"content")
+        path.chmod(0o640)
+        os.utime(path, (1, 2))
+    Path(os.fsdecode(job.source), "other").write_bytes(b"other")
+    module, _, function = where.rpartition(".")
+    real = getattr(pkgutil.resolve_name(module), function)
+    calls: list[object] = []
+
+    def cut(*arguments: object) -> object:
+        calls.append(arguments)
+        if len(calls) == 2 or where.endswith(("_mark", "write")):
+            if after:
+                real(*arguments)
+            raise OSError(errno.EIO, "cut short here")
+        return real(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(where, cut)
+        assert job.run().exit_code == 1
+    outcome = job.run()
+    assert (outcome.exit_code, outcome.counts["files_without_content"]) == (3, 3)
+    for name in ("one", "two", "three"):
+        there = Path(os.fsdecode(job.tree), name).stat()
+        assert (there.st_size, there.st_mode & 0o777, there.st_mtime) == (0, 0o640, 2)
+    job.configure(verify=["attributes", "checksum"])
+    assert job.run().exit_code == 3
+    for name in ("one", "two", "three"):
+        os.removexattr(Path(os.fsdecode(job.source), name), OFFLINE)
+    assert (job.run().exit_code, job.differences()) == (0, [])
