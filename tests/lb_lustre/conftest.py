@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -34,6 +36,8 @@ class Simulated:
         """Let this process find the stand-ins of liblustreapi and ``lfs``."""
         for name, value in self._environment.items():
             patch.setenv(name, value)
+        self.lctl = [sys.executable, "-m", "lb_lustre.simulator.lctl", "--control", self._control]
+        """The words of the command that stands in for ``lctl``."""
 
     def ask(self, request: str, **arguments: Any) -> Any:
         """What an administrator does, or what happens to a server."""
@@ -78,11 +82,12 @@ def simulated(folder: Path) -> Iterator[Simulated]:
 
 @pytest.fixture
 def make_job(lustre: Simulated, lb_job: MakeJob) -> Callable[..., Job]:
-    """A job whose source is on the simulated Lustre, with the detector ``changelog``."""
+    """A job whose source is on the simulated Lustre, with the detector ``changelog``; ``ask``: it asks the servers."""
 
-    def make(below: str = "", *, users: tuple[str, ...] | None = None, **settings: Any) -> Job:
-        registered = lustre.register() if users is None else users
+    def make(below: str = "", *, users: tuple[str, ...] | None = None, ask: bool = False, **settings: Any) -> Job:
+        registered = () if ask else lustre.register() if users is None else users
         options = {"filesystem": "simfs", "devices": str(lustre.devices), "users": list(registered)}
+        options["servers"] = [shlex.join(lustre.lctl)] if ask else []
         job = lb_job(**{"detector": "changelog", "racy_seconds": 0, "max_delete": "100%", **settings})
         job.source = os.path.join(os.fsencode(lustre.root), os.fsencode(below)) if below else os.fsencode(lustre.root)
         job.configure(**({"changelog": options} if settings.get("detector", "changelog") == "changelog" else {}))

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from lb_lustre import fid
-from lb_lustre.changelog import Changelog, ChangelogOptions
+from lb_lustre.changelog import Changelog
 from lb_lustre.flushing import Flushing
+from lb_lustre.options import ChangelogOptions
 from lbcore.model import Hint, HintFlag, ObjectId
 from lbcore.plugins.types import Source
 from tests.lb_lustre.conftest import Simulated

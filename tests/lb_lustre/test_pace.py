@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from lb_lustre import fid
-from lb_lustre.changelog import Changelog, ChangelogOptions
+from lb_lustre.changelog import Changelog
 from lb_lustre.errors import LustreError
+from lb_lustre.options import ChangelogOptions
 from lb_lustre.pace import Limit, Pace
 from lbcore.model import Hint, HintFlag
 from lbcore.plugins.types import Source

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import click
 import pytest
 
 from lbcore import hookimpl
@@ -16,6 +17,7 @@ from lbcore.errors import UsageError
 from lbcore.events import RunFinished, RunStarted, StageFinished
 from lbcore.plugins.manager import Plugins
 from lbcore.plugins.types import (
+    CommandPlugin,
     DetectorPlugin,
     ExecutorPlugin,
     SnapshotterPlugin,
@@ -65,6 +67,10 @@ class Everything:
     @hookimpl
     def lb_register_executors(self) -> list[ExecutorPlugin]:
         return [ExecutorPlugin(name="work", summary="s", create=lambda options, workers: options)]
+
+    @hookimpl
+    def lb_register_commands(self) -> list[CommandPlugin]:
+        return [CommandPlugin(name="greet", summary="s", create=lambda: click.Command("greet"))]
 
 
 class Listener:
@@ -135,12 +141,14 @@ def test_things_of_each_kind_are_found_by_name(plugins: Plugins) -> None:
     assert list(plugins.transfers()) == ["carry"]
     assert list(plugins.verifiers()) == ["check"]
     assert list(plugins.executors()) == ["work"]
+    assert list(plugins.commands()) == ["greet"]
     assert {(row.kind, row.name, row.distribution, row.version, row.state) for row in plugins.listing()} == {
         ("snapshotter", "snap", "lb-everything", "3", "ok"),
         ("detector", "detect", "lb-everything", "3", "ok"),
         ("transfer", "carry", "lb-everything", "3", "ok"),
         ("verifier", "check", "lb-everything", "3", "ok"),
         ("executor", "work", "lb-everything", "3", "ok"),
+        ("command", "greet", "lb-everything", "3", "ok"),
     }
 
 
@@ -337,6 +345,7 @@ def test_a_missing_thing_of_ours_names_the_package_to_install(plugins: Plugins) 
         ("notifier", "email", "lb-email"),
         ("snapshotter", "lustre", "lb-lustre"),
         ("detector", "changelog", "lb-lustre"),
+        ("command", "lustre", "lb-lustre"),
     ]:
         assert f"install the package {package}" in str(plugins.missing(kind, name))
 

@@ -300,7 +300,7 @@ class Backup:
         left = [path for path in (lb / "stage").rglob("*") if not path.is_dir()]
         assert left == [], left
         assert list((lb / "stage" / "in").iterdir()) == []
-        expected = {"epoch", "job.db", "lock", "log", "runs", "stage", "versions"}
+        expected = {"collecting", "epoch", "job.db", "job.db-turn", "lock", "log", "runs", "stage", "versions"}
         assert {path.name for path in lb.iterdir()} - ({"strays"} if strays else set()) - self.beside == expected
 
 

@@ -1,8 +1,8 @@
 """Run as a program: ``lb`` that does something to itself at its n-th step. Needs neither strace nor root.
 
-``LB_TEST_FAULT=kill:37`` kills it by SIGKILL right before step 37, ``term:37`` sends it SIGTERM, ``count`` prints the
-names of all steps. Steps are the catalog's commits (before and after), every operation on the target, every file
-that is copied or dressed, and the borders of stages.
+``LB_TEST_FAULT=kill:37`` kills it by SIGKILL right before step 37, ``term:37`` sends it SIGTERM, ``stop:37`` stops it,
+``count`` prints the names of all steps. Steps are the catalog's commits (before and after), every operation on the
+target, every file that is copied or dressed, and the borders of stages.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from lbcore.target import Target
 
 _action, _, _at = os.environ["LB_TEST_FAULT"].partition(":")
 _steps = itertools.count(1)
-_SIGNALS = {"kill": signal.SIGKILL, "term": signal.SIGTERM}
+_SIGNALS = {"kill": signal.SIGKILL, "term": signal.SIGTERM, "stop": signal.SIGSTOP}
 
 
 def step(name: str) -> None:

@@ -35,27 +35,35 @@ def check(catalog: Catalog, target: Target) -> None:
 
     :raises CatalogError: when the two do not belong together.
     """
-    path = os.path.join(target.path, LB, _FILE)
-    name, run = catalog.meta.get(_KEY), catalog.meta.get(_RUN_KEY) or 0
     try:
-        with open(path, encoding="ascii") as file:
-            tree_name, tree_run = file.read().split()
+        check_pair(catalog, target.path)
     except FileNotFoundError:
-        if run == 0 and not os.listdir(target.tree.fd):
+        if not catalog.meta.get(_RUN_KEY) and not os.listdir(target.tree.fd):
             with catalog.database.transaction():
-                catalog.meta.put(_KEY, name or secrets.token_hex(16))
+                catalog.meta.put(_KEY, catalog.meta.get(_KEY) or secrets.token_hex(16))
             write(catalog, target, 0)
             return
         raise CatalogError(
             f"{os.fsdecode(target.path)}/tree holds something, and nothing says that it belongs to this catalog "
             f"({os.fsdecode(catalog.database.path)}); use an empty target, or bring back the .lb folder it came with"
         ) from None
+
+
+def check_pair(catalog: Catalog, target_path: bytes) -> None:
+    """Compare what the tree and the catalog carry; in a transaction, where a run may be at work.
+
+    :raises CatalogError: when the two do not belong together.
+    :raises FileNotFoundError: when the tree carries nothing.
+    """
+    name, run = catalog.meta.get(_KEY), catalog.meta.get(_RUN_KEY) or 0
+    with open(os.path.join(target_path, LB, _FILE), encoding="ascii") as file:
+        tree_name, tree_run = file.read().split()
     # The tree is written first: between the two a crash leaves it one run ahead, with nothing applied.
     opened = catalog.runs.open()
     expected = {str(run), str(opened.run) if opened else str(run)}
     if tree_name != name or tree_run not in expected:
         raise CatalogError(
-            f"the tree {os.fsdecode(target.path)} (state {tree_name[:8]}/{tree_run}) and the catalog "
+            f"the tree {os.fsdecode(target_path)} (state {tree_name[:8]}/{tree_run}) and the catalog "
             f"{os.fsdecode(catalog.database.path)} (state {(name or 'none')[:8]}/{run}) do not belong together: one of "
             "them was rolled back or replaced. Bring back the other one of the pair, or begin with an empty target"
         )

@@ -12,7 +12,7 @@ from concurrent.futures import BrokenExecutor, Executor
 from dataclasses import dataclass, field
 from typing import Any
 
-from lbcore import brake, epoch, runfile, source
+from lbcore import brake, collecting, epoch, runfile, source
 from lbcore.apply import content
 from lbcore.apply.arriving import Unreadable
 from lbcore.apply.content import Sources
@@ -22,7 +22,6 @@ from lbcore.apply.place import place
 from lbcore.apply.recovering import place_delivered, undo_new
 from lbcore.apply.work import MISSING, Work
 from lbcore.catalog.catalog import Catalog
-from lbcore.catalog.hints import COLLECTION
 from lbcore.catalog.runs import Run
 from lbcore.catalog.steps import State, What
 from lbcore.config.job import JobConfig
@@ -46,7 +45,7 @@ from lbcore.model import View
 from lbcore.observing import Observing
 from lbcore.plugins.manager import Plugins
 from lbcore.plugins.types import Detector, Source
-from lbcore.printable import printable
+from lbcore.printable import printable, printable_message
 from lbcore.progress import Progress
 from lbcore.scope import Scope
 from lbcore.target import LB, Target
@@ -59,9 +58,10 @@ _NEVER_NS = 1 << 62
 _OPEN_NS = 7 * 86_400 * 10**9
 """For so long after its last record a file counts as open for writing without a record that says that it was closed."""
 
-_CURSOR = "cursor"
-_CUT = "cut_ns"
-_GAP = "gap"
+_COLLECTION = "run_collection"
+"""Of the run: its last collection. Later ones are not its business."""
+_CUT = "run_cut_ns"
+"""Up to when that told."""
 _SCOPE = "scope"
 _SCOPE_SEEN = "scope_seen"
 
@@ -285,15 +285,16 @@ class JobRun:
         """Collect, observe, plan and apply."""
         job, catalog = self._job, work.catalog
         detector: Detector = job.detector.registration.create(job.detector.options)
-        collection = (catalog.meta.get(COLLECTION) or 0) + 2
         with self._stage("collect", work):
-            self._collect(catalog, detector, collection, acknowledge=True)
+            collection = self._collect(work, detector)
         snapshotter = job.snapshotter.registration.create(job.snapshotter.options)
         with snapshotter.view(self._source, work.run) as view:
             with self._stage("collect", work):
-                self._collect(catalog, detector, collection, acknowledge=False)
-            gap = catalog.meta.get(_GAP)
+                self._collect(work, detector, again=collection)
             first = catalog.runs.last_committed() is None
+            gap = None if first else collecting.gap(catalog)  # before the first scan nothing was there to be missed
+            if gap is not None:
+                _log.info("the feed has a gap, so this run scans: %s", printable_message(gap))
             other_scope = catalog.meta.get(_SCOPE) != str(self._scope.fingerprint)
             scan = detector.complete or self._options.full or first or other_scope or gap is not None
             with catalog.database.transaction():
@@ -306,19 +307,17 @@ class JobRun:
                 self._begin_applying(work)
             self._apply(work, view, collection + 1)
 
-    def _collect(self, catalog: Catalog, detector: Detector, collection: int, *, acknowledge: bool) -> None:
-        found = detector.collect(self._source, catalog.meta.get(_CURSOR))
-        with catalog.database.transaction():
-            catalog.hints.add(found.hints, collection, time.time_ns())
-            catalog.renumbered.add(found.renumbered, collection)
-            catalog.meta.put(COLLECTION, collection)
-            catalog.meta.put(_CUT, found.cut_ns)
-            if acknowledge:
-                catalog.meta.put(_CURSOR, found.cursor)
-            if found.gap is not None:
-                catalog.meta.put(_GAP, found.gap)  # until a scan is committed, whatever comes between
-        if acknowledge:
-            detector.acknowledge(self._source, found.cursor)
+    def _collect(self, work: Work, detector: Detector, again: int | None = None) -> int:
+        """One of the run's two collections (the second completes number ``again``); returns its number."""
+        catalog = work.catalog
+        with collecting.collecting(self._job.target, work.pause_point):
+            found = collecting.collect(catalog, detector, self._source, again=again, run=work.run)
+            with catalog.database.transaction():
+                catalog.meta.put(_COLLECTION, found.number)
+                catalog.meta.put(_CUT, found.cut_ns)
+        for note in found.notes if again is None else ():
+            _log.info("%s", printable_message(note))
+        return found.number
 
     def _observe(self, work: Work, view: View, detector: Detector, kept_collection: int) -> None:
         self._progress.stage("observe")
@@ -392,18 +391,18 @@ class JobRun:
                 if without:
                     catalog.runs.add_counts(number, {"files_without_content": without})
                 catalog.listings.keep_seen()
-                cut_ns = catalog.meta.get(_CUT) or 0
+                collection, cut_ns = catalog.meta.get(_COLLECTION) or 0, catalog.meta.get(_CUT) or 0
                 catalog.hints.drop_used(
-                    catalog.meta.get(COLLECTION),
+                    collection,
                     racy_from_ns=cut_ns - int(self._job.racy_seconds * 1e9) if cut_ns else _NEVER_NS,
                     open_from_ns=cut_ns - _OPEN_NS if cut_ns else _NEVER_NS,
                 )
                 catalog.hints.restart_captured(State.FAILED, time.time_ns())
                 run = catalog.runs.get(number)
                 assert run is not None
-                catalog.renumbered.drop_used(catalog.meta.get(COLLECTION), keep_waiting=not run.scan)
+                catalog.renumbered.drop_used(collection, keep_waiting=not run.scan)
                 if run.scan:
-                    catalog.meta.remove(_GAP)
+                    collecting.forget_gap(catalog, collection)
                     catalog.meta.put(_SCOPE, catalog.meta.get(_SCOPE_SEEN))
                 catalog.plan.clear()
                 catalog.runs.update(number, state="committed", finished_ns=time.time_ns())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
 import stat
@@ -10,25 +11,28 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
+from itertools import chain, islice, repeat
 from typing import NamedTuple
 
-from lb_lustre import extras, fid, link_ea
+from lb_lustre import extras, fid, link_ea, openfiles
 from lb_lustre._records import Reduction, Stream
+from lb_lustre.checking import check_feed
 from lb_lustre.errors import LustreError
 from lb_lustre.feed import Feed
-from lb_lustre.feeds import READERS, find_feeds
+from lb_lustre.feeds import find_feeds
 from lb_lustre.flushing import Flushing
 from lb_lustre.ledger import Entry, Ledger, advance, judge
 from lb_lustre.mounts import find_filesystem, find_mount
+from lb_lustre.options import ChangelogOptions
 from lb_lustre.pace import Limit, Pace, Pacing, at_once
 from lb_lustre.proof import Proof
+from lb_lustre.registration import ensure
+from lb_lustre.server import Server
 from lb_lustre.servers import Servers
 from lbcore import xattrs
 from lbcore.model import Attributes, Hint, HintFlag, ObjectId, Observation, Seen, Unreadable, View
-from lbcore.plugins.types import Collection, Known, Source
+from lbcore.plugins.types import Collection, Finding, Known, Source
 from lbcore.scope import Scope
 from lbcore.source import look_at_root
 
@@ -40,34 +44,6 @@ _KEPT_DIRECTORIES = 100_000
 _DEEPEST = 10_000
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ChangelogOptions:
-    """``[job.NAME.changelog]``."""
-
-    filesystem: str = ""
-    """Name of the filesystem, such as ``scratch``; found from the source's mount when empty."""
-    users: tuple[str, ...] = field(default=())
-    """The registered users as ``MDT0000=cl1-lb-home``; without them nothing is cleared."""
-    devices: str = "/dev"
-    """The folder of the character devices ``changelog-*``."""
-    reader: str = "auto"
-    """By what changelogs are read: ``device``, ``library`` (liblustreapi), or ``auto``: the devices where they are."""
-    threads: int = 16
-    """How many objects are looked at at the same time."""
-    flush_seconds: float = 60.0
-    """For so long, before a snapshot, writers are made to send what they have cached; 0: not at all."""
-    max_metadata_ops: int | str | None = None
-    """Operations per second that each metadata server is asked at most, or the path of a file that holds the number."""
-
-    def __post_init__(self) -> None:
-        if self.flush_seconds < 0:
-            raise ValueError("flush_seconds must not be negative")
-        if self.max_metadata_ops is not None:
-            Limit(value=self.max_metadata_ops)
-        if self.reader not in READERS:
-            raise ValueError(f"reader must be one of {', '.join(READERS)}, not '{self.reader}'")
-
-
 class Changelog:
     """Reads the feed, looks at what it names."""
 
@@ -75,7 +51,6 @@ class Changelog:
 
     def __init__(self, options: ChangelogOptions) -> None:
         self._options = options
-        self._users = dict(user.split("=", 1) for user in options.users)
         limit = options.max_metadata_ops
         self._pace = None if limit is None else Pace(Limit(value=limit))
 
@@ -94,28 +69,56 @@ class Changelog:
             raise LustreError(f"{', '.join(gone)} of '{filesystem}' is not connected on this node; nothing was changed")
         reduction, lock = Reduction(), threading.Lock()
 
-        def read(feed: Feed) -> Stream:
-            return feed.read(ledger.entries.get(feed.mdt, Entry(cleared=0)), reduction, lock)
+        def look(feed: Feed) -> tuple[Entry | None, str | None]:
+            before = ledger.entries.get(feed.mdt)
+            server = self._server(feed.mdt, filesystem)
+            if server is None:
+                return before, None
+            return ensure(server, self._options.user_name(source.job), self._options.user_id(feed.mdt), before)
 
-        gaps = [self._lost_user(feed, ledger.entries.get(feed.mdt)) for feed in feeds]
+        def read(feed: Feed) -> Stream:
+            return feed.read(looked[feed.mdt][0] or Entry(cleared=0), reduction, lock)
+
         with ThreadPoolExecutor(len(feeds), thread_name_prefix="lb-changelog") as pool:
+            looked = dict(zip((feed.mdt for feed in feeds), pool.map(look, feeds), strict=True))
+            gaps = [gap for _, gap in looked.values()]
+            gaps += [self._lost_user(feed, looked[feed.mdt][0]) for feed in feeds]
             streams = list(pool.map(read, feeds))
+            opened = sorted({one for found in pool.map(self._open_files, feeds, repeat(filesystem)) for one in found})
         now_ns = time.time_ns()
         entries = {}
         for feed, stream in zip(feeds, streams, strict=True):
-            before = ledger.entries.get(feed.mdt)
-            gaps.append(judge(feed.mdt, before, stream) if cursor else None)
-            entries[feed.mdt] = advance(before, stream, now_ns, _SETTLED_NS)
+            before, _ = looked[feed.mdt]
+            known = before if feed.mdt in ledger.entries else None
+            gaps.append(judge(feed.mdt, known, stream) if cursor else None)
+            after = advance(before, stream, now_ns, _SETTLED_NS)
+            entries[feed.mdt] = dataclasses.replace(after, user=before.user if before is not None else "")
         cut_ns = ledger.cut(max(_nanoseconds(stream.last_time) for stream in streams), now_ns)
-        after = Ledger(filesystem=filesystem, entries=entries, cut_ns=cut_ns, cut_at_ns=now_ns)
+        first_seen = openfiles.since(ledger.opened, opened, now_ns) if self._options.max_open else {}
+        ahead = Ledger(
+            filesystem=filesystem, entries=entries, cut_ns=cut_ns, cut_at_ns=now_ns, opened=first_seen
+        )  # fmt: skip
         why = "; ".join(gap for gap in gaps if gap)
+        # What the servers list as open was asked for after the records: it is open, whoever else has closed it.
+        still_open = (Hint(id=one, flags=HintFlag.OPEN | HintFlag.DATA, time_ns=cut_ns) for one in opened)
         return Collection(
-            hints=_hints(reduction),
+            hints=chain(_hints(reduction), still_open),
             renumbered=reduction.renumbered(),
-            cursor=after.encode(),
+            cursor=ahead.encode(),
             gap=why or None,
+            notes=tuple(openfiles.notes(opened, first_seen, self._options.max_open, now_ns)),
             cut_ns=cut_ns,
         )
+
+    def _server(self, mdt: str, filesystem: str) -> Server | None:
+        """Whom to ask about a changelog; None where nobody is configured."""
+        lctl = self._options.lctl(mdt)
+        return None if lctl is None else Server(lctl, filesystem, mdt)
+
+    def _open_files(self, feed: Feed, filesystem: str) -> list[ObjectId]:
+        """What clients have open on the server of a changelog, where it can be asked."""
+        server = self._server(feed.mdt, filesystem)
+        return [] if server is None else server.open_files()
 
     def acknowledge(self, source: Source, cursor: bytes) -> None:
         """Let the servers forget what is durable here and was seen to be committed there."""
@@ -129,8 +132,10 @@ class Changelog:
 
     def _lost_user(self, feed: Feed, entry: Entry | None) -> str | None:
         """Clear what may be cleared, which the server refuses when our registration is not what it was."""
-        user = self._users.get(feed.mdt)
-        if entry is None or not entry.cleared or user is None:
+        if entry is None or not entry.cleared:
+            return None
+        user = entry.user or self._options.user_id(feed.mdt)
+        if user is None:
             return None
         try:
             feed.clear(user, entry.cleared)
@@ -152,6 +157,15 @@ class Changelog:
         mount = find_mount(source.path)
         flushing = Flushing(mount, self._pacing(Servers(mount)))
         return flushing.flush(written, threads=self._options.threads, seconds=self._options.flush_seconds)
+
+    def check(self, source: Source) -> Iterator[Finding]:
+        """What is wrong with the devices of this node, and with the job's registrations.
+
+        :raises LustreError: when the filesystem is not mounted here.
+        """
+        filesystem = self._options.filesystem or find_filesystem(source.path)
+        for feed in self._feeds(source, filesystem):
+            yield from check_feed(feed, self._options, filesystem, source.job, time.time_ns())
 
     # -- the view -----------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from lb_lustre._records import Reduction, Stream
 from lb_lustre.errors import LustreError
 from lb_lustre.ledger import Entry
+from lb_lustre.record import Record, decode
 
 _HOLE_SECONDS = 6.0
 """A record may be written after the one behind it: for so long, one commit interval, a hole is waited for."""
@@ -75,6 +76,17 @@ class Feed(ABC):
             except OSError as error:
                 raise self._error(error, f"could not be read on after index {stream.last}") from error
         return stream
+
+    def oldest(self, start: int) -> Record | None:
+        """The first record that is left from index ``start`` on.
+
+        :raises LustreError: when the changelog cannot be read.
+        """
+        with self.reading(start) as read:
+            try:
+                return next(decode(read()), None)
+            except OSError as error:
+                raise self._error(error, "could not be read") from error
 
     def clear(self, user: str, index: int) -> None:
         """``user`` needs no record up to ``index``.

@@ -10,15 +10,13 @@ from lb_lustre.feed import Feed
 from lb_lustre.library import find_by_library
 from lb_lustre.mounts import find_mount
 
-READERS = ("auto", "device", "library")
-
 
 def find_feeds(filesystem: str, path: bytes, *, devices: str, reader: str) -> Sequence[Feed]:
     """The changelogs of all metadata servers of a filesystem, in order.
 
     :param path: a path on the filesystem.
     :param devices: the folder of the devices.
-    :param reader: one of ``READERS``; ``auto`` is the devices where they can be read, else the library.
+    :param reader: one of ``options.READERS``; ``auto`` is the devices where they can be read, else the library.
     :raises LustreError: when they cannot be found.
     """
     if reader == "device" or (reader == "auto" and has_devices(devices, filesystem)):

@@ -7,23 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lb_lustre import extras
+from lb_lustre.options import LustreExtrasOptions
 from lb_lustre.recreate import Recreating
 from lbcore import _posix
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LustreExtrasOptions:
-    """``[job.NAME.lustre-extras]``: for ``lb restore``."""
-
-    pool_map: tuple[str, ...] = ()
-    """Pools that have another name where files are restored, as ``OLD=NEW``; ``OLD=`` for no pool."""
-    lfs: str = "lfs"
-    """The program that makes striped directories."""
-
-    def __post_init__(self) -> None:
-        for item in self.pool_map:
-            if "=" not in item:
-                raise ValueError(f"pool_map: expected OLD=NEW, found '{item}'")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lb_lustre._records import Stream
 from lb_lustre.errors import LustreError
@@ -29,6 +29,8 @@ class Entry:
     """When it was read first."""
     missed: int = 0
     """Up to this index holes were noticed, and led to a scan."""
+    user: str = ""
+    """Id of our user, as the server listed it; empty where the server is not asked."""
 
     def holes(self, stream: Stream) -> list[tuple[int, int]]:
         """Runs of indices that are missing and were not noticed before."""
@@ -50,6 +52,8 @@ class Ledger:
     """Up to when the records told, by the servers' clock; 0 when there were none yet."""
     cut_at_ns: int = 0
     """When that was, by the clock here."""
+    opened: dict[str, int] = field(default_factory=dict)
+    """When each open file was seen to be open first (``openfiles.since``), where that is to be reported."""
 
     def cut(self, newest_ns: int, now_ns: int) -> int:
         """The servers' time now: that of the newest record, or what has passed since an earlier one."""
@@ -60,7 +64,8 @@ class Ledger:
         """As a cursor."""
         entries = {mdt: dataclasses.asdict(entry) for mdt, entry in self.entries.items()}
         found = {"version": _VERSION, "filesystem": self.filesystem, "mdts": entries}
-        return json.dumps({**found, "cut_ns": self.cut_ns, "cut_at_ns": self.cut_at_ns}).encode()
+        clock = {"cut_ns": self.cut_ns, "cut_at_ns": self.cut_at_ns}
+        return json.dumps({**found, **clock, "opened": self.opened}).encode()
 
     @classmethod
     def decode(cls, cursor: bytes | None, filesystem: str) -> Ledger:
@@ -79,7 +84,10 @@ class Ledger:
                 f"'{filesystem}' now: nothing was changed"
             )
         entries = {mdt: Entry(**entry) for mdt, entry in found["mdts"].items()}
-        return cls(filesystem=filesystem, entries=entries, cut_ns=found["cut_ns"], cut_at_ns=found["cut_at_ns"])
+        return cls(
+            filesystem=filesystem, entries=entries, cut_ns=found["cut_ns"], cut_at_ns=found["cut_at_ns"],
+            opened=found.get("opened", {}),
+        )  # fmt: skip
 
 
 def judge(mdt: str, before: Entry | None, stream: Stream) -> str | None:

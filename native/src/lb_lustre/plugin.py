@@ -1,13 +1,34 @@
-"""What this distribution gives to lb."""
+"""What this distribution gives to lb. What it is made of is imported when it is needed: help lists plugins, too."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-from lb_lustre.changelog import Changelog, ChangelogOptions
-from lb_lustre.keeper import LustreExtras, LustreExtrasOptions
+from lb_lustre.options import ChangelogOptions, LustreExtrasOptions
 from lbcore import hookimpl
-from lbcore.plugins.types import DetectorPlugin, ExtrasPlugin
+from lbcore.plugins.types import CommandPlugin, Detector, DetectorPlugin, ExtrasKeeper, ExtrasPlugin
+
+if TYPE_CHECKING:
+    import click
+
+
+def _changelog(options: ChangelogOptions) -> Detector:
+    from lb_lustre.changelog import Changelog  # noqa: PLC0415
+
+    return Changelog(options)
+
+
+def _extras(options: LustreExtrasOptions) -> ExtrasKeeper:
+    from lb_lustre.keeper import LustreExtras  # noqa: PLC0415
+
+    return LustreExtras(options=options)
+
+
+def _lustre() -> click.Command:
+    from lb_lustre.commands import lustre  # noqa: PLC0415
+
+    return lustre
 
 
 @hookimpl
@@ -17,7 +38,15 @@ def lb_register_detectors() -> Iterable[DetectorPlugin]:
         name="changelog",
         summary="what changed, from the changelogs of all metadata servers of a Lustre",
         config=ChangelogOptions,
-        create=Changelog,
+        create=_changelog,
+    )
+
+
+@hookimpl
+def lb_register_commands() -> Iterable[CommandPlugin]:
+    """``lb lustre``."""
+    yield CommandPlugin(
+        name="lustre", summary="Register with the metadata servers; see what waits there.", create=_lustre
     )
 
 
@@ -28,5 +57,5 @@ def lb_register_extras() -> Iterable[ExtrasPlugin]:
         name="lustre-extras",
         summary="keeps layouts, project ids and the states of HSM; puts them back on a Lustre",
         config=LustreExtrasOptions,
-        create=lambda options: LustreExtras(options=options),
+        create=_extras,
     )

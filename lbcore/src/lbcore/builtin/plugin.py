@@ -1,35 +1,69 @@
-"""The hooks of the built-in things."""
+"""The hooks of the built-in things. What they are made of is imported when a job needs it: help lists plugins, too."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
+from typing import Any
 
 from lbcore import hookimpl
-from lbcore.builtin.attributes import Attributes
-from lbcore.builtin.checksum import Checksum
-from lbcore.builtin.copy import Copy
-from lbcore.builtin.none import LiveTree
 from lbcore.builtin.runlog import RunLog
-from lbcore.builtin.scan import Scan
 from lbcore.events import RunFinished, RunStarted, StageFinished
 from lbcore.plugins.types import (
+    Detector,
     DetectorPlugin,
     ExecutorPlugin,
+    Snapshotter,
     SnapshotterPlugin,
+    Transfer,
     TransferPlugin,
+    Verifier,
     VerifierPlugin,
 )
 
 _run_log = RunLog()
 
 
+def _live_tree(_: Any) -> Snapshotter:
+    from lbcore.builtin.none import LiveTree  # noqa: PLC0415
+
+    return LiveTree()
+
+
+def _scan(_: Any) -> Detector:
+    from lbcore.builtin.scan import Scan  # noqa: PLC0415
+
+    return Scan()
+
+
+def _copy(_: Any) -> Transfer:
+    from lbcore.builtin.copy import Copy  # noqa: PLC0415
+
+    return Copy()
+
+
+def _attributes(_: Any) -> Verifier:
+    from lbcore.builtin.attributes import Attributes  # noqa: PLC0415
+
+    return Attributes()
+
+
+def _checksum(_: Any) -> Verifier:
+    from lbcore.builtin.checksum import Checksum  # noqa: PLC0415
+
+    return Checksum()
+
+
+def _local(_: Any, workers: int) -> Executor:
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
+
+    return ThreadPoolExecutor(workers)
+
+
 @hookimpl
 def lb_register_snapshotters() -> Iterable[SnapshotterPlugin]:
     """``none``."""
-    yield SnapshotterPlugin(
-        name="none", summary="no snapshot: the live tree is read", create=lambda options: LiveTree()
-    )
+    yield SnapshotterPlugin(name="none", summary="no snapshot: the live tree is read", create=_live_tree)
 
 
 @hookimpl
@@ -38,7 +72,7 @@ def lb_register_detectors() -> Iterable[DetectorPlugin]:
     yield DetectorPlugin(
         name="scan",
         summary="lists every directory, looks closer where one changed",
-        create=lambda options: Scan(),
+        create=_scan,
     )
 
 
@@ -48,7 +82,7 @@ def lb_register_transfers() -> Iterable[TransferPlugin]:
     yield TransferPlugin(
         name="copy",
         summary="copies within this host: reflinks where it can, holes kept",
-        create=lambda options: Copy(),
+        create=_copy,
     )
 
 
@@ -58,19 +92,15 @@ def lb_register_verifiers() -> Iterable[VerifierPlugin]:
     yield VerifierPlugin(
         name="attributes",
         summary="compares kind, owner, mode, size, times and xattrs",
-        create=lambda options: Attributes(),
+        create=_attributes,
     )
-    yield VerifierPlugin(
-        name="checksum", summary="reads the content and compares digests", create=lambda options: Checksum()
-    )
+    yield VerifierPlugin(name="checksum", summary="reads the content and compares digests", create=_checksum)
 
 
 @hookimpl
 def lb_register_executors() -> Iterable[ExecutorPlugin]:
     """``local``."""
-    yield ExecutorPlugin(
-        name="local", summary="threads of this process", create=lambda options, workers: ThreadPoolExecutor(workers)
-    )
+    yield ExecutorPlugin(name="local", summary="threads of this process", create=_local)
 
 
 @hookimpl

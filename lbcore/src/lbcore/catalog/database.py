@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import sqlite3
 import urllib.parse
@@ -17,6 +18,11 @@ BATCH_ROWS = 100_000
 """Rows a bulk transaction holds at the most (design: safety rule 9)."""
 
 
+_PATIENCE_SECONDS = 600
+"""For so long one process waits for a transaction of another: a run's may be long, ``lb collect``'s are short."""
+_TURN = b"-turn"
+"""Beside the database: whoever wants to write takes its turn there, see ``Database._begin``."""
+
 _CACHE = "PRAGMA cache_size = -32768"
 """32 MiB, whatever the number of files."""
 _SORTING_CACHE = "PRAGMA cache_size = -8192"
@@ -27,7 +33,10 @@ Values = Sequence[Any] | Mapping[str, Any]
 
 
 class Database:
-    """One connection. Everything runs in explicit transactions; a commit is durable when it returns."""
+    """One connection. Everything runs in explicit transactions; a commit is durable when it returns.
+
+    Several processes may write, one transaction at a time: a run, and ``lb collect`` beside it. Readers never wait.
+    """
 
     def __init__(self, path: bytes, *, read_only: bool = False) -> None:
         """Open (unless ``read_only``: make, and migrate) the database at ``path``.
@@ -40,6 +49,10 @@ class Database:
             try:
                 self._connection, frozen = self._connect(path, read_only)
                 on_failure.callback(self._connection.close)
+                self._turn: int | None = None
+                if not read_only:
+                    self._turn = os.open(path + _TURN, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                    on_failure.callback(os.close, self._turn)
                 self._set_up(frozen)
                 self._check_version(read_only)
             except sqlite3.Error as error:
@@ -58,7 +71,10 @@ class Database:
             _check_no_journal(path)
             # SQLite cannot make the files beside the database that it shares a WAL by; here nobody can write anyway.
             text = f"file:{urllib.parse.quote(path)}?immutable=1"
-        return sqlite3.connect(text, isolation_level=None, timeout=30, check_same_thread=False, uri=frozen), frozen
+        connection = sqlite3.connect(
+            text, isolation_level=None, timeout=_PATIENCE_SECONDS, check_same_thread=False, uri=frozen
+        )
+        return connection, frozen
 
     def _set_up(self, frozen: bool) -> None:
         if not frozen:
@@ -118,7 +134,7 @@ class Database:
         if self._connection.in_transaction:
             yield
             return
-        self._connection.execute("BEGIN IMMEDIATE")
+        self._begin()
         try:
             yield
         except BaseException:
@@ -126,10 +142,24 @@ class Database:
             raise
         self._connection.execute("COMMIT")
 
+    def _begin(self) -> None:
+        """Begin to write, in turn.
+
+        SQLite lets whoever asks at the right moment write, so that a process whose transactions follow each other
+        closely (a run that observes) would keep out one that looks now and then. Here that one waits at the door, and
+        the next transaction of the other behind it.
+        """
+        assert self._turn is not None
+        fcntl.flock(self._turn, fcntl.LOCK_EX)
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+        finally:
+            fcntl.flock(self._turn, fcntl.LOCK_UN)
+
     @contextlib.contextmanager
     def rolled_back(self) -> Iterator[None]:
         """Whatever the block does is undone at its end."""
-        self._connection.execute("BEGIN IMMEDIATE")
+        self._begin()
         try:
             yield
         finally:
@@ -202,6 +232,9 @@ class Database:
     def close(self) -> None:
         """Close the connection; the WAL is folded into the database."""
         self._connection.close()
+        if self._turn is not None:
+            os.close(self._turn)
+            self._turn = None
 
 
 def _check_no_journal(path: bytes) -> None:

@@ -20,17 +20,20 @@ class Hints:
         self._database = database
 
     def add(self, hints: Iterable[Hint], collection: int, now_ns: int) -> None:
-        """Enter hints of collection number ``collection``; what passed by unknown to the catalog is left out."""
-        closed, opened = int(HintFlag.CLOSED), int(HintFlag.OPEN)
+        """Enter hints of collection number ``collection``. Whether an object passed by is what the last one said."""
+        closed, opened, passing = int(HintFlag.CLOSED), int(HintFlag.OPEN), int(HintFlag.PASSING)
         self._database.execute_many(
             "INSERT INTO hint VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET "
-            f"flags = CASE WHEN excluded.flags & {closed} THEN flags & ~{opened} ELSE flags END | excluded.flags, "
-            "time_ns = max(time_ns, excluded.time_ns), collection = excluded.collection",
+            f"flags = CASE WHEN excluded.flags & {closed} THEN flags & ~{opened | passing} ELSE flags & ~{passing} END "
+            "| excluded.flags, "
+            "time_ns = max(time_ns, excluded.time_ns), collection = max(collection, excluded.collection)",
             ((hint.id, int(hint.flags), hint.time_ns, collection, now_ns) for hint in hints),
         )
+
+    def drop_passing(self) -> None:
+        """Drop what passed by unknown to the catalog. Not while a run may have seen it, and not have it there yet."""
         self._database.execute(
-            "DELETE FROM hint WHERE collection = ? AND flags & ? AND id NOT IN (SELECT id FROM object)",
-            (collection, int(HintFlag.PASSING)),
+            "DELETE FROM hint WHERE flags & ? AND id NOT IN (SELECT id FROM object)", (int(HintFlag.PASSING),)
         )
 
     def keep(self, object_id: ObjectId, flags: HintFlag, collection: int) -> None:
@@ -38,7 +41,7 @@ class Hints:
         now_ns = time.time_ns()
         self._database.execute(
             "INSERT INTO hint VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET "
-            "flags = flags | excluded.flags, collection = excluded.collection",
+            "flags = flags | excluded.flags, collection = max(collection, excluded.collection)",
             (object_id, int(flags), now_ns, collection, now_ns),
         )
 

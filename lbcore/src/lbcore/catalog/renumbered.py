@@ -42,7 +42,7 @@ class Renumbered:
         for old, new in pairs:
             self._database.execute(
                 "INSERT INTO renumbered VALUES (?, ?, ?, ?) ON CONFLICT (old) DO UPDATE SET "
-                "new = excluded.new, collection = excluded.collection",
+                "new = excluded.new, collection = max(collection, excluded.collection)",
                 (old, new, collection, Old.UNSEEN),
             )
             olds.append(old)
@@ -50,7 +50,7 @@ class Renumbered:
             self._database.execute(
                 "INSERT INTO hint SELECT :new, flags, time_ns, :collection, since_ns FROM hint WHERE id = :old "
                 "ON CONFLICT (id) DO UPDATE SET flags = flags | excluded.flags, "
-                "time_ns = max(time_ns, excluded.time_ns), collection = excluded.collection",
+                "time_ns = max(time_ns, excluded.time_ns), collection = max(collection, excluded.collection)",
                 {"old": old, "new": self.after(old), "collection": collection},
             )
 

@@ -13,22 +13,26 @@ if TYPE_CHECKING:
 class Lb:
     """One invocation of ``lb``; commands get it by ``@click.pass_obj``."""
 
-    def __init__(self, *, plugins: Plugins | None = None) -> None:
+    def __init__(self, *, plugins: Plugins | None = None, config: Config | None = None) -> None:
         self.config_file: str | None = None
         """The argument of ``-c``."""
         self.disabled: tuple[str, ...] = ()
         """The arguments of ``--disable``."""
         self.debug = False
         self._plugins = plugins
-        self._config: Config | None = None
+        self._config = config
 
     @property
     def plugins(self) -> Plugins:
-        """The plugins, loaded at the first use."""
-        if self._plugins is None:
-            from lbcore.plugins.manager import Plugins  # noqa: PLC0415 - help must not wait for plugins
+        """The plugins, loaded at the first use.
 
-            self._plugins = Plugins(disabled=self.disabled)
+        :raises UsageError: when two of them clash, or one with lb itself.
+        """
+        if self._plugins is None:
+            from lbcore.cli.table import COMMANDS  # noqa: PLC0415
+            from lbcore.plugins.manager import Plugins  # noqa: PLC0415 - most of what is asked of lb needs no plugins
+
+            self._plugins = Plugins(disabled=self.disabled, own_commands=COMMANDS)
         return self._plugins
 
     @property

@@ -45,9 +45,9 @@ def run(lb: Lb, /, jobs: tuple[str, ...], *, full: bool, dry_run: bool, max_dele
     # A run makes no cycles, and millions of short-lived rows: looking for garbage in them is a tenth of its time.
     gc.set_threshold(100_000, 50, 100)
     options = Options(full=full, max_delete=None if max_delete is None else MaxDelete.parse(max_delete))
-    chosen, broken = _choose(lb, jobs)
+    chosen, broken = choose(lb, jobs)
     codes = [error.exit_code for error in broken.values()]
-    outcomes = [_failed(name, error) for name, error in broken.items()]
+    outcomes = [failed(name, error) for name, error in broken.items()]
     with _pausing() as pause_requested:
         for job in chosen:
             with make_progress(job.name, quiet=as_json) as progress:
@@ -66,8 +66,8 @@ def run(lb: Lb, /, jobs: tuple[str, ...], *, full: bool, dry_run: bool, max_dele
     return combined_exit_code(codes)
 
 
-def _choose(lb: Lb, names: tuple[str, ...]) -> tuple[list[JobConfig], Mapping[str, LbError]]:
-    """The jobs to run; without names a job with a broken section is reported and does not hold up the others."""
+def choose(lb: Lb, names: tuple[str, ...]) -> tuple[list[JobConfig], Mapping[str, LbError]]:
+    """The jobs to work on; without names a job with a broken section is reported and does not hold up the others."""
     if names:
         return lb.jobs(names), {}
     for error in lb.config.broken.values():
@@ -75,7 +75,7 @@ def _choose(lb: Lb, names: tuple[str, ...]) -> tuple[list[JobConfig], Mapping[st
     return list(lb.config.jobs.values()), lb.config.broken
 
 
-def _failed(job: str, error: LbError) -> dict[str, Any]:
+def failed(job: str, error: LbError) -> dict[str, Any]:
     return {"job": job, "state": "failed", "exit_code": error.exit_code, "message": str(error)}
 
 
@@ -170,7 +170,7 @@ def _dry_run(lb: Lb, job: JobConfig, progress: Progress, options: Options, as_js
         counts, stopped = dry_run(job, lb.plugins, progress, show, max_delete=options.max_delete, full=options.full)
     except LbError as error:
         print(f"lb: {job.name}: {printable_message(str(error))}", file=sys.stderr)
-        return _failed(job.name, error), error.exit_code
+        return failed(job.name, error), error.exit_code
     if not as_json:
         print(
             f"{job.name}: would make {counts['objects_new']}, change {counts['objects_changed']} "

@@ -21,6 +21,8 @@ from lbcore.scope import Scope
 R = TypeVar("R", bound=Registration)
 T = TypeVar("T")
 
+_COMMAND = "command"
+"""The one kind that no job chooses."""
 _JOB_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -58,8 +60,8 @@ def build_job(name: str, section: Mapping[str, Any], where: str, plugins: Plugin
 
     :raises UsageError: naming the key that is wrong and what to do.
     """
-    things = {name: kind for kind, name in FIRST_PARTY}
-    things |= {thing.registration.name: thing.kind for thing in plugins.provided()}
+    things = {name: kind for kind, name in FIRST_PARTY if kind != _COMMAND}
+    things |= {thing.registration.name: thing.kind for thing in plugins.provided() if thing.kind != _COMMAND}
     _check_keys(section, things, where)
     ends = job_ends(section, where)
     keys = build(JobKeys, section, where)

@@ -9,6 +9,7 @@ import pluggy
 from lbcore import NAME
 from lbcore.events import RunFinished, RunStarted, StageFinished
 from lbcore.plugins.types import (
+    CommandPlugin,
     DetectorPlugin,
     ExecutorPlugin,
     ExtrasPlugin,
@@ -46,6 +47,10 @@ class LbSpecs:
     @hookspec
     def lb_register_extras(self) -> Iterable[ExtrasPlugin]:  # type: ignore[empty-body]
         """Keepers of what a filesystem has beyond POSIX. Called once, when plugins are loaded."""
+
+    @hookspec
+    def lb_register_commands(self) -> Iterable[CommandPlugin]:  # type: ignore[empty-body]
+        """Commands that are added to ``lb``. Called once, when plugins are loaded."""
 
     @hookspec
     def lb_run_started(self, event: RunStarted) -> None:

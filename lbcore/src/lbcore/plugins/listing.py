@@ -16,6 +16,7 @@ FIRST_PARTY = {
     ("notifier", "email"): "lb-email",
     ("snapshotter", "lustre"): "lb-lustre",
     ("detector", "changelog"): "lb-lustre",
+    ("command", "lustre"): "lb-lustre",
 }
 """(kind, name) of the things that lb's own distributions provide."""
 

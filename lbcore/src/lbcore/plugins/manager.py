@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar
 
@@ -16,6 +16,7 @@ from lbcore.plugins.checks import check_hookimpl, check_registrations
 from lbcore.plugins.hookspec import LbSpecs
 from lbcore.plugins.listing import Plugin, Provided, Row, missing_error
 from lbcore.plugins.types import (
+    CommandPlugin,
     DetectorPlugin,
     ExecutorPlugin,
     ExtrasPlugin,
@@ -36,6 +37,7 @@ KINDS: dict[str, type[Registration]] = {
     "verifier": VerifierPlugin,
     "executor": ExecutorPlugin,
     "extra": ExtrasPlugin,
+    "command": CommandPlugin,
 }
 """Each kind of thing is registered by the hook ``lb_register_<kind>s``."""
 
@@ -49,16 +51,17 @@ class PluginClashError(UsageError):
 class Plugins:
     """The plugins of one process, and the things they provide."""
 
-    def __init__(self, *, load: bool = True, disabled: Iterable[str] = ()) -> None:
+    def __init__(self, *, load: bool = True, disabled: Iterable[str] = (), own_commands: Collection[str] = ()) -> None:
         """Load every entry point of the group ``lbcore``, unless ``load`` is False.
 
-        ``disabled`` holds names of entry points that are not even imported.
+        ``disabled`` holds names of entry points that are not even imported, ``own_commands`` those of lb's commands.
 
         :raises PluginClashError: when two plugins, or two things of the same kind, have one name.
         """
         self._manager = pluggy.PluginManager(NAME)
         self._manager.add_hookspecs(LbSpecs)
         self._disabled = frozenset(disabled)
+        self._own_commands = own_commands
         self._plugins: dict[str, Plugin] = {}
         self._provided: dict[tuple[str, str], Provided] = {}
         self._broken: list[tuple[Plugin, str]] = []
@@ -90,6 +93,11 @@ class Plugins:
             provided: dict[tuple[str, str], Provided] = {}
             for thing in self._call_registrations(who):
                 key = (thing.kind, thing.registration.name)
+                if thing.kind == "command" and key[1] in self._own_commands:
+                    raise PluginClashError(
+                        f"plugin '{name}' ({who}) provides a command '{key[1]}', which lb has itself; uninstall it, or "
+                        f"leave it out with --disable {name}"
+                    )
                 first = self._provided.get(key) or provided.get(key)
                 if first is not None:
                     raise PluginClashError(
@@ -161,6 +169,10 @@ class Plugins:
     def extras(self) -> dict[str, ExtrasPlugin]:
         """Keepers of extras by name. A job uses all that apply to its source."""
         return self._of_kind(ExtrasPlugin)
+
+    def commands(self) -> dict[str, CommandPlugin]:
+        """Commands by name."""
+        return self._of_kind(CommandPlugin)
 
     def provided(self) -> list[Provided]:
         """Everything that is registered, with the plugin it came from."""

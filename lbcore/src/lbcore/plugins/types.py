@@ -6,10 +6,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from lbcore.model import Delivery, Hint, ObjectId, Seen, TransferItem, View
-from lbcore.scope import Scope
+
+if TYPE_CHECKING:
+    import click
+
+    from lbcore.scope import Scope
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,6 +65,8 @@ class Collection:
     """Objects that are called otherwise now, as (old id, new id); both are hinted."""
     gap: str | None = None
     """Why the feed cannot be trusted since the last cursor; the run then scans."""
+    notes: Sequence[str] = ()
+    """What an administrator may want to know of the feed, a line each; goes into the run's log."""
     cut_ns: int = 0
     """Up to when the feed tells, by its own clock: data hints not much older are kept for the next run; 0: unknown."""
 
@@ -79,6 +85,29 @@ class Detector(Protocol):
 
     def observe(self, view: View, scope: Scope, known: Known, hints: Iterable[Hint]) -> Iterator[Seen]:
         """Look at each hinted object in the view (``complete``: at everything)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """Something that an administrator should see to."""
+
+    what: str
+    """What is wrong."""
+    advice: str
+    """What to do about it."""
+    fatal: bool = True
+    """Whether a run would fail, or be worth less; False: it is for later."""
+
+
+@runtime_checkable
+class Checkable(Protocol):
+    """What a detector or a snapshotter may also be: ``lb check`` asks it, before any run does."""
+
+    def check(self, source: Source) -> Iterable[Finding]:
+        """Look whether it could do its work for ``source``. Changes nothing.
+
+        :raises LbError: what is wrong as a whole; it counts as a finding.
+        """
 
 
 class Transfer(Protocol):
@@ -217,3 +246,11 @@ class ExtrasPlugin(Registration):
     """Return type of ``lb_register_extras``."""
 
     create: Callable[[Any], ExtrasKeeper]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CommandPlugin(Registration):
+    """Return type of ``lb_register_commands``. No job chooses it, so it has no ``config``."""
+
+    create: Callable[[], click.Command]
+    """Called when the command is: gives the command, or a group of commands."""

@@ -7,10 +7,14 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+from click.testing import CliRunner, Result
+
 from lbcore.beneath import Root
 from lbcore.catalog.catalog import Catalog
+from lbcore.cli.context import Lb
+from lbcore.cli.main import main
 from lbcore.config.build import build_job
-from lbcore.config.job import JobConfig
+from lbcore.config.job import Config, JobConfig
 from lbcore.config.limits import MaxDelete
 from lbcore.dryrun import dry_run
 from lbcore.held import Held
@@ -66,6 +70,11 @@ class Job:
         """What ``lb run`` does. Nothing is raised: errors are in the outcome."""
         limit = None if max_delete is None else MaxDelete.parse(max_delete)
         return JobRun(self._config, self.plugins, Options(full=full, max_delete=limit), Progress()).run()
+
+    def command(self, *arguments: str, typed: str = "") -> Result:
+        """What a command of ``lb`` does where this job is the only one, and ``typed`` is its standard input."""
+        config = Config(path="test", jobs={self.name: self._config})
+        return CliRunner().invoke(main, list(arguments), input=typed, obj=Lb(plugins=self.plugins, config=config))
 
     def plan(self) -> dict[str, int]:
         """What ``lb run --dry-run`` does: how many objects a run would make, change and remove.

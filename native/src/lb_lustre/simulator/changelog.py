@@ -25,6 +25,8 @@ class User:
     cleared: int
     """Index of the last record that this user has cleared."""
     mask: frozenset[Type]
+    asked: bool = False
+    """Whether it asked for this mask itself."""
     cleared_at: float = field(default_factory=time.monotonic)
 
 
@@ -40,10 +42,14 @@ class Changelog:
         """How often something was purged: what was recorded since then is not recorded again (``add``)."""
         self._records: deque[tuple[int, bytes]] = deque()
         self._registered = 0
+        self._loaded: frozenset[Type] | None = None
+        """What alone is recorded since a restart of the server, until it is computed anew."""
 
     @property
     def mask(self) -> frozenset[Type]:
-        """What is recorded: what any user asks for."""
+        """What is recorded: what any user asks for; after a restart what the newest does (section 4)."""
+        if self._loaded is not None:
+            return self._loaded
         return frozenset().union(*(user.mask for user in self.users.values()))
 
     def add(self, record: Record, recorded_at: int) -> int:
@@ -60,6 +66,11 @@ class Changelog:
         self._records.append((self.index, replace(record, index=self.index).encode()))
         return self.purges
 
+    @property
+    def size_bytes(self) -> int:
+        """Of the records."""
+        return sum(len(data) for _, data in self._records)
+
     # -- users --------------------------------------------------------------------------------------------------
 
     def register(self, name: str | None, mask: Iterable[Type] | None) -> str:
@@ -72,7 +83,8 @@ class Changelog:
         self._registered += 1
         user = f"cl{self._registered}" + (f"-{name}" if name else "")
         chosen = DEFAULT_MASK if mask is None else frozenset(mask)
-        self.users[user] = User(name=user, cleared=self.index, mask=chosen)
+        self.users[user] = User(name=user, cleared=self.index, mask=chosen, asked=mask is not None)
+        self._loaded = None if self._loaded is None else self._loaded | chosen
         return user
 
     def deregister(self, user: str) -> None:
@@ -81,6 +93,7 @@ class Changelog:
         :raises OSError: ENOENT when there is none.
         """
         del self.users[self._known(user)]
+        self._loaded = None
         self._purge()
 
     def clear(self, user: str, index: int) -> None:
@@ -132,6 +145,15 @@ class Changelog:
         """The server crashed: its last records are gone, and their indices are used again (section 9, item 7)."""
         for _ in range(min(count, len(self._records))):
             self.index = self._records.pop()[0] - 1
+
+    def restart(self) -> None:
+        """The server was restarted: only the newest user's mask is loaded (section 4)."""
+        self._loaded = list(self.users.values())[-1].mask
+
+    def forget(self, seconds: int) -> None:
+        """Nobody has cleared anything for so long."""
+        for user in self.users.values():
+            user.cleared_at -= seconds
 
     def reset(self) -> None:
         """The server was restarted without users: indices begin anew (section 9, item 8)."""

@@ -10,6 +10,7 @@ import shutil
 import socket
 import stat
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -80,6 +81,29 @@ class Control:
                 for user in changelog.users.values()
             },
         }
+
+    def parameters(self) -> dict[str, Any]:
+        """What ``lctl get_param`` shows of the metadata servers."""
+        filesystem, now = self._filesystems[self._live], time.monotonic()
+        return {
+            "filesystem": self._live,
+            "mdts": [
+                {
+                    "current_index": changelog.index,
+                    "mask": [kind.name for kind in changelog.mask],
+                    "size_bytes": changelog.size_bytes,
+                    "open_files": [fid.text(one) for one in self._mount.open_files(filesystem, changelog.mdt)],
+                    "users": {
+                        user.name: {
+                            "cleared": user.cleared, "idle": int(now - user.cleared_at), "asked": user.asked,
+                            "mask": [kind.name for kind in user.mask],
+                        }
+                        for user in changelog.users.values()
+                    },
+                }
+                for changelog in filesystem.changelogs
+            ],
+        }  # fmt: skip
 
     def snapshot(self) -> str:
         """``lctl snapshot_create`` and ``snapshot_mount``; the name under which clients mount it."""
@@ -163,9 +187,10 @@ class Control:
         return [kept.project, int(kept.inherits_project)]
 
     def damage(self, mdt: int, what: str, **how: int) -> None:
-        """What may happen to a changelog: ``lose`` records, ``roll_back`` after a crash, ``reset``."""
+        """What may happen to a changelog: ``lose``, ``roll_back`` (a crash), ``restart``, ``reset``, ``forget``."""
         changelog = self._changelog(mdt)
         happenings: dict[str, Callable[..., None]] = {
-            "lose": changelog.lose, "roll_back": changelog.roll_back, "reset": changelog.reset
+            "lose": changelog.lose, "roll_back": changelog.roll_back, "reset": changelog.reset,
+            "restart": changelog.restart, "forget": changelog.forget,
         }  # fmt: skip
         happenings[what](**how)

@@ -67,6 +67,11 @@ class Mount(mfusepy.Operations):  # type: ignore[misc]
         if connection is not None:
             connection.want |= _IOCTL_DIR
 
+    def open_files(self, filesystem: Filesystem, mdt: int) -> list[ObjectId]:
+        """What is open on a metadata server."""
+        opened = (one.one for one in self._open.values() if one.filesystem is filesystem)
+        return sorted({one.fid for one in opened if one is not None and one.mdt == mdt})
+
     # -- where ------------------------------------------------------------------------------------------------
 
     def _split(self, path: str) -> tuple[str, str, bytes]:
