@@ -420,7 +420,7 @@ def test_a_collection_at_any_step_of_a_run_disturbs_neither(
             if not done:
                 os.kill(running.pid, signal.SIGCONT)
             code, (_, said) = running.wait(120), collect.communicate(timeout=120)
-            assert code == 0
+            assert code in (0, 3), step  # 3: it was about to bring the file that changes here
             assert collect.returncode == 0 or (collect.returncode == 11 and "collecting is held" in said), said
         assert run_collect(configuration, environment).returncode == 0
         backed_up(job)
