@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from lb_lustre.mounts import mounts
 from lb_lustre.simulator.client import ask, served
 from lb_lustre.simulator.standins import client_environment
 from lbcore.testing import MakeJob
@@ -36,7 +37,7 @@ class Simulated:
         """Let this process find the stand-ins of liblustreapi and ``lfs``."""
         for name, value in self._environment.items():
             patch.setenv(name, value)
-        self.lctl = [sys.executable, "-m", "lb_lustre.simulator.lctl", "--control", self._control]
+        self.lctl = [sys.executable, "-m", "lb_lustre.simulator.lctl", str(self.folder), "lctl"]
         """The words of the command that stands in for ``lctl``."""
 
     def ask(self, request: str, **arguments: Any) -> Any:
@@ -51,6 +52,26 @@ class Simulated:
         """Until a change gets another time: Lustre keeps whole seconds."""
         now = time.time()
         time.sleep(1.01 - now % 1)
+
+    def snapshotter(self) -> dict[str, Any]:
+        """Options of the snapshotter ``lustre``: ``lctl`` is the simulator's, and a mount is a bind mount."""
+        return {
+            "filesystem": "simfs",
+            "mgs": [sys.executable, "-m", "lb_lustre.simulator.lctl", str(self.folder)],
+            "client": [sys.executable, "-m", "lb_lustre.simulator.lctl", str(self.folder)],
+            "device": f"{self.folder}/mount/fs/{{}}",
+            "mount": ["mount", "--bind"],
+            "folder": str(self.folder / "snapshots"),
+        }
+
+    def snapshots(self) -> list[str]:
+        """Their names."""
+        return [one["name"] for one in self.ask("snapshot_list")]
+
+    def mounted(self) -> list[str]:
+        """What is mounted of them, on servers and here."""
+        here = [os.fsdecode(one.at) for one in mounts() if one.at.startswith(os.fsencode(self.folder / "snapshots"))]
+        return here + [one["name"] for one in self.ask("snapshot_list") if one["mounted"]]
 
     def cleared(self) -> list[int]:
         """Up to which index our user has cleared, on each metadata server."""

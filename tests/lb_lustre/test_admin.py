@@ -197,7 +197,7 @@ def test_a_server_that_cannot_be_asked_does_not_hold_up_the_others(lustre: Simul
     job.configure(changelog={**options, "servers": ["MDT0000=/no/such lctl", shlex.join(lustre.lctl)]})
     for command in (["register"], ["status"], ["deregister", "--yes"]):
         result = job.command("lustre", *command, "job")
-        assert (result.exit_code, "MDT0000: '/no/such' cannot be called" in result.stderr) == (1, True)
+        assert (result.exit_code, "MDT0000: '/no/such' cannot be run" in result.stderr) == (1, True)
         assert "MDT0001" in result.stdout
     job.configure(changelog={**options, "filesystem": "other", "reader": "device"})
     result = job.command("lustre", "status")
@@ -377,9 +377,9 @@ def test_check_says_what_is_wrong_with_changelogs_and_what_to_do(lustre: Simulat
     assert "neither a server nor a user is configured" in nobody["what"]
     job.configure(changelog={**options, "users": ["MDT0000=cl1", "MDT0001=cl1"]})
     assert findings(job) == (0, [])
-    job.configure(changelog={**options, "servers": ["/no/such"]})
+    job.configure(changelog={**options, "servers": ["/no/such lctl"]})
     _, (first, _) = findings(job)
-    assert "'/no/such' cannot be called" in first["what"]
+    assert "'/no/such' cannot be run" in first["what"]
     job.configure(changelog={**options, "filesystem": "other", "reader": "device"})
     _, (first,) = findings(job)
     assert "is the filesystem 'other' mounted" in first["what"]

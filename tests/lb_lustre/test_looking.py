@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lb_lustre import changelog, fid, link_ea
-from lb_lustre.changelog import Looking
+from lb_lustre.looking import Looking
 from lbcore.model import ObjectId, Observation, Unreadable, View
 from lbcore.scope import Scope
 from tests.lb_lustre.test_link_ea import written

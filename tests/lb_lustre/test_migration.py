@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lb_lustre import fid
-from lb_lustre.changelog import Looking
+from lb_lustre.looking import Looking
 from lbcore.model import ObjectId, Seen, Unreadable
 from lbcore.testing.job import Job
 from tests.lb_lustre.conftest import Simulated

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 from collections.abc import Iterator
@@ -12,12 +13,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lb_lustre import changelog
-from lbcore.testing import compare_trees
+from lb_lustre.snapshots import LustreSnapshots
+from lbcore.progress import Progress
+from lbcore.run import JobRun, Options
+from lbcore.testing import Tree, compare_trees
 from lbcore.testing.job import Job
 from tests.lb_lustre.conftest import Simulated, simulated
 from tests.lb_lustre.test_simulated import seen
 from tests.support.changes import KINDS, Change, Changer
 from tests.support.points import read_point
+from tests.support.running import PauseAt
 
 pytestmark = pytest.mark.sweep
 
@@ -72,37 +77,82 @@ def migrate(lustre: Simulated, source: bytes, what: int) -> None:
 def test_the_backup_equals_the_source_after_each_run_and_every_point_in_time_stays_what_it_was(
     shared_lustre: Simulated, tmp_path: Path, detector: str, rounds: list[tuple[list[Change], int]]
 ) -> None:
+    with changed_job(shared_lustre, tmp_path, detector) as (job, changer):
+        points = {}
+        for changes, what in [([], 12), *rounds]:
+            crash(shared_lustre, what)
+            for change in changes:
+                changer.make(change)
+            migrate(shared_lustre, job.source, what)
+            allowed = lose(shared_lustre, what)
+            before = seen(job.source)
+            outcome = job.run()
+            assert outcome.exit_code in allowed, outcome
+            points[outcome.run] = before
+            assert compare_trees(before, seen(job.tree)) == []
+        for run, tree in points.items():
+            assert compare_trees(tree, read_point(job.target, run)) == [], run
+
+
+@given(rounds=st.lists(st.tuples(CHANGES, CHANGES, st.integers(0, 12), st.booleans()), min_size=1, max_size=4))
+@settings(deadline=None, max_examples=EXAMPLES // 10, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_the_backup_equals_the_snapshot_whatever_happens_once_it_is_made(
+    shared_lustre: Simulated, tmp_path: Path, rounds: list[tuple[list[Change], list[Change], int, bool]]
+) -> None:
+    """Some runs are paused, and go on after further changes."""
     lustre = shared_lustre
+    with changed_job(lustre, tmp_path, "changelog") as (job, changer), pytest.MonkeyPatch.context() as patch:
+        job.configure(snapshotter="lustre", lustre=lustre.snapshotter())
+        points: dict[int, Tree] = {}
+        real, what = LustreSnapshots.create, 12
+        after: list[Change] = []
+
+        def create(self: LustreSnapshots, path: bytes, name: str) -> None:
+            real(self, path, name)
+            points[int(name.rpartition("-")[2])] = seen(path)
+            for change in after:
+                changer.make(change)
+            migrate(lustre, job.source, what)
+
+        patch.setattr(LustreSnapshots, "create", create)
+        for changes, after, what, paused in [([], [], 12, False), *rounds, ([], [], 12, False)]:  # noqa: B007
+            crash(lustre, what)
+            for change in changes:
+                changer.make(change)
+            allowed = lose(lustre, what)
+            if paused:
+                JobRun(job.config, job.plugins, Options(), Progress(), PauseAt(1 + what)).run()
+                for change in changes:
+                    changer.make(change)
+            outcome = job.run()
+            assert (outcome.exit_code in allowed, outcome.message) == (True, ""), outcome
+            assert compare_trees(points[outcome.run], seen(job.tree)) == []
+            assert (lustre.snapshots(), lustre.mounted()) == ([], [])
+        assert compare_trees(seen(job.source), seen(job.tree)) == []
+        for run, tree in points.items():
+            assert compare_trees(tree, read_point(job.target, run)) == [], run
+
+
+@contextlib.contextmanager
+def changed_job(lustre: Simulated, folder: Path, detector: str) -> Iterator[tuple[Job, Changer]]:
+    """A job of a tree of its own, and who changes that."""
     name = f"example-{next(numbers)}"
     source = os.fsencode(lustre.root / name)
     os.mkdir(source)
     users = lustre.register(name[:15])
-    job = Job(os.fsencode(tmp_path / name), max_delete="100%", racy_seconds=5, detector=detector)
+    job = Job(os.fsencode(folder / name), max_delete="100%", racy_seconds=5, detector=detector)
     job.source = source
     options = {"filesystem": "simfs", "devices": str(lustre.devices), "users": list(users)}
     job.configure(**({"changelog": options} if detector == "changelog" else {}))
+    changer = Changer(source, source + b"-outside")
+    for change in STANDARD:
+        changer.make(change)
     try:
-        changer = Changer(source, source + b"-outside")
-        for change in STANDARD:
-            changer.make(change)
-        points = {}
         with pytest.MonkeyPatch.context() as patch:
             lustre.use(patch)
             patch.setattr(changelog, "_SETTLED_NS", 0)
             patch.setattr("lb_lustre.feed._HOLE_SECONDS", 0)
-            for changes, what in [([], 12), *rounds]:
-                crash(lustre, what)
-                for change in changes:
-                    changer.make(change)
-                migrate(lustre, source, what)
-                allowed = lose(lustre, what)
-                before = seen(source)
-                outcome = job.run()
-                assert outcome.exit_code in allowed, outcome
-                points[outcome.run] = before
-                assert compare_trees(before, seen(job.tree)) == []
-        for run, tree in points.items():
-            assert compare_trees(tree, read_point(job.target, run)) == [], run
+            yield job, changer
     finally:
         for mdt, user in enumerate(users):
             lustre.ask("deregister", mdt=mdt, user=user.partition("=")[2])

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from lb_lustre import fid, proof, servers
-from lb_lustre.changelog import Looking
 from lb_lustre.errors import LustreError, LustreUnavailableError
+from lb_lustre.looking import Looking
 from lb_lustre.proof import Proof
 from lb_lustre.servers import Servers
 from lbcore.model import ObjectId, Observation, Seen, View

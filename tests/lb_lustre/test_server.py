@@ -11,6 +11,7 @@ import pytest
 from lb_lustre import fid, openfiles, server
 from lb_lustre.backlog import hours_left
 from lb_lustre.errors import LustreError
+from lb_lustre.gate import forms, gate
 from lb_lustre.ledger import Entry
 from lb_lustre.options import ChangelogOptions
 from lb_lustre.registration import ensure
@@ -21,7 +22,7 @@ MASK = " ".join(["MARK", *NEEDED])
 
 
 class Lctl:
-    """A program that prints what it is told, and remembers how it was called."""
+    """A program to be put before ``lctl``: it prints what it is told, and remembers what followed."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -32,7 +33,7 @@ class Lctl:
         (self.folder / "out").write_text(output)
         (self.folder / "err").write_text(error)
         self.program.write_text(
-            f'#!/bin/sh\ncd {self.folder}\necho "$@" >> calls\ncat out; cat err >&2\nexit {status}\n'
+            f'#!/bin/sh\ncd {self.folder}\nshift\necho "$@" >> calls\ncat out; cat err >&2\nexit {status}\n'
         )
         self.program.chmod(stat.S_IRWXU)
 
@@ -129,21 +130,23 @@ def test_a_server_that_does_not_answer_is_named(lctl: Lctl, output: str, error: 
 
 
 def test_a_command_that_is_not_there_or_hangs_is_named(lctl: Lctl, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(LustreError, match="MDT0000: '/no/such' cannot be called: No such file"):
+    with pytest.raises(LustreError, match="MDT0000: '/no/such' cannot be run: No such file"):
         Server(["/no/such"], "labfs", "MDT0000").state()
     monkeypatch.setattr(server, "_TIMEOUT_SECONDS", 0.2)
-    with pytest.raises(LustreError, match=r"did not answer .* within"):
+    with pytest.raises(LustreError, match=r"did not end within"):
         Server([sys.executable, "-c", "import time; time.sleep(60)"], "labfs", "MDT0000").state()
 
 
-def test_what_goes_through_ssh_is_quoted_for_the_shell_there(lctl: Lctl) -> None:
-    lctl.program.rename(lctl.folder / "ssh")
-    ssh = Server([str(lctl.folder / "ssh"), "mds0", "lctl"], "labfs", "MDT0000")
-    with pytest.raises(LustreError):
-        ssh.open_files()
-    assert lctl.calls() == [
-        "mds0 lctl get_param mdt.labfs-MDT0000.num_exports 'mdt.labfs-MDT0000.exports.*.open_files'"
-    ]
+def test_all_that_is_asked_passes_the_gate(lctl: Lctl) -> None:
+    lctl.answer("mdt.labfs-MDT0000.num_exports=1\n")
+    one = lctl.server()
+    one.open_files()
+    lctl.answer(users_text("cl9-lb-home      35843 (0)"))
+    one.deregister(one.register("lb-home"))
+    calls = lctl.calls()
+    assert len(calls) == 4
+    for call in calls:
+        assert gate(f"lctl {call}", forms("labfs")) == f"lctl {call}".split(" ")
 
 
 def test_registering_says_everything_that_is_needed_and_finds_the_user(lctl: Lctl) -> None:
@@ -280,8 +283,8 @@ def test_names_are_those_that_servers_take_and_never_two_the_same(job: str, name
 
 def test_how_servers_are_called() -> None:
     options = ChangelogOptions(servers=("MDT0001=ssh -o BatchMode=yes 'mds 1' lctl", "lctl"))
-    assert options.lctl("MDT0001") == ("ssh", "-o", "BatchMode=yes", "mds 1", "lctl")
-    assert options.lctl("MDT0000") == ("lctl",)
+    assert options.lctl("MDT0001") == ("ssh", "-o", "BatchMode=yes", "mds 1")
+    assert options.lctl("MDT0000") == ()
     assert ChangelogOptions(servers=("MDT0001=lctl",)).lctl("MDT0000") is None
 
 
@@ -292,7 +295,8 @@ def test_how_servers_are_called() -> None:
         ({"user": "1st"}, "cannot be the name of a changelog user"),
         ({"user": "sixteen-letters-"}, "15 characters at most"),
         ({"max_open": -1.0}, "max_open: expected a number of hours"),
-        ({"servers": ("",)}, "names no command"),
+        ({"servers": ("",)}, "is no command that ends with lctl"),
+        ({"servers": ("ssh mds0",)}, "is no command that ends with lctl"),
         ({"servers": ("lctl", "ssh mds lctl")}, "two commands for all servers"),
         ({"servers": ("MDT0000=lctl", "MDT0000=lctl")}, "two commands for MDT0000"),
         ({"servers": ("MDT0000='",)}, "No closing quotation"),

@@ -293,4 +293,4 @@ def test_a_server_that_is_not_connected_stops_the_run(lustre: Simulated, make_jo
     assert (outcome.exit_code, "the changelogs of 'simfs' so far" in outcome.message) == (1, True)
     job.configure(changelog={"devices": str(lustre.devices)})
     outcome = job.run()
-    assert (outcome.exit_code, "name the filesystem in 'changelog.filesystem'" in outcome.message) == (1, True)
+    assert (outcome.exit_code, "name the filesystem in the option 'filesystem'" in outcome.message) == (1, True)

@@ -119,8 +119,19 @@ class Complaining:
     def __init__(self, error: Exception | None = None) -> None:
         self.error = error
 
-    def view(self, source: Source, run: int) -> Any:
-        raise AssertionError("nobody is to make a view")
+    stable = True
+
+    def create(self, path: bytes, name: str) -> None:
+        raise AssertionError("nobody is to make a snapshot")
+
+    def list(self, path: bytes) -> tuple[str, ...]:
+        return ()
+
+    def mount(self, path: bytes, name: str) -> Any:
+        raise AssertionError("nobody is to mount one")
+
+    def destroy(self, path: bytes, name: str) -> None:
+        raise AssertionError("nobody is to destroy one")
 
     def check(self, source: Source) -> Iterable[Finding]:
         yield Finding(what=f"{source.job} complains", advice="do this")

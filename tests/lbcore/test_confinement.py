@@ -9,7 +9,7 @@ import shutil
 import stat
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -168,11 +168,14 @@ class Liar:
     def lb_register_detectors(self) -> Iterable[DetectorPlugin]:
         yield DetectorPlugin(name="liar", summary="says what is not so", create=lambda options: self)
 
-    def collect(self, source: Source, cursor: bytes | None) -> Collection:
+    def collect(self, source: Source, cursor: bytes | None, view: View | None = None) -> Collection:
         return Collection(hints=[Hint(id=b"x" * 16, flags=HintFlag.NAMES, time_ns=0)], cursor=b"1")
 
     def acknowledge(self, source: Source, cursor: bytes) -> None:
         pass
+
+    def flush(self, source: Source, hints: Iterable[Hint]) -> Mapping[str, int]:
+        return {}
 
     def observe(self, view: View, scope: Scope, known: Known, hints: Iterable[Hint]) -> Iterator[Seen]:
         top = os.open(view.root, os.O_RDONLY)

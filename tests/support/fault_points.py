@@ -2,12 +2,13 @@
 
 ``LB_TEST_FAULT=kill:37`` kills it by SIGKILL right before step 37, ``term:37`` sends it SIGTERM, ``stop:37`` stops it,
 ``count`` prints the names of all steps. Steps are the catalog's commits (before and after), every operation on the
-target, every file that is copied or dressed, and the borders of stages.
+target, every file that is copied or dressed, the borders of stages, and what is asked of a Lustre.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import itertools
 import os
 import signal
@@ -19,6 +20,7 @@ from lbcore import epoch, run, runfile
 from lbcore.apply import content, finish, shards
 from lbcore.catalog.database import Database
 from lbcore.cli.main import main
+from lbcore.snapshots import Snapshots
 from lbcore.target import Target
 
 _action, _, _at = os.environ["LB_TEST_FAULT"].partition(":")
@@ -64,6 +66,16 @@ around(Database, "transaction")
 around(run.JobRun, "_stage")
 for operation in ("lift", "set_down", "replace", "link", "unlink", "remove_directory", "set_aside", "sync"):
     before(Target, operation)
+for operation in ("keep", "take", "clear"):
+    before(Snapshots, operation)
+if importlib.util.find_spec("lb_lustre"):
+    from lb_lustre.changelog import Changelog
+    from lb_lustre.snapshots import LustreSnapshots
+
+    for operation in ("collect", "acknowledge", "flush", "observe"):
+        before(Changelog, operation)
+    for operation in ("create", "list", "destroy", "_mount_client", "_release"):
+        before(LustreSnapshots, operation)
 for module, function in (
     (runfile, "write"),
     (epoch, "write"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import random
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from lbcore import _posix, hookimpl
@@ -111,7 +111,7 @@ class _Detector:
     def __init__(self, feed: Feed) -> None:
         self._feed = feed
 
-    def collect(self, source: Source, cursor: bytes | None) -> Collection:
+    def collect(self, source: Source, cursor: bytes | None, view: View | None = None) -> Collection:
         feed = self._feed
         now = walk(source.path)
         before = feed.states.get(cursor, {}) if cursor else {}
@@ -128,6 +128,9 @@ class _Detector:
 
     def acknowledge(self, source: Source, cursor: bytes) -> None:
         self._feed.states = {key: state for key, state in self._feed.states.items() if int(key) >= int(cursor)}
+
+    def flush(self, source: Source, hints: Iterable[Hint]) -> Mapping[str, int]:
+        return {}
 
     def observe(self, view: View, scope: Scope, known: Known, hints: Iterable[Hint]) -> Iterator[Seen]:
         now = walk(view.root, scope, content=False)

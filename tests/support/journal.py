@@ -90,7 +90,7 @@ class _Detector:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
 
-    def collect(self, source: Source, cursor: bytes | None) -> Collection:
+    def collect(self, source: Source, cursor: bytes | None, view: View | None = None) -> Collection:
         hints, gap, cut_ns = [], None, 0
         for record in self._journal.records():
             if int(str(record["index"])) <= int(cursor or 0):
@@ -111,6 +111,9 @@ class _Detector:
 
     def acknowledge(self, source: Source, cursor: bytes) -> None:
         self._journal.forget(int(cursor))
+
+    def flush(self, source: Source, hints: Iterable[Hint]) -> dict[str, int]:
+        return {}
 
     def observe(self, view: View, scope: Scope, known: Known, hints: Iterable[Hint]) -> Iterator[Seen]:
         now = walk(view.root, scope, content=False)

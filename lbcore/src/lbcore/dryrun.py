@@ -1,4 +1,7 @@
-"""``lb run --dry-run``: observe and plan as a run does, and forget it all."""
+"""``lb run --dry-run``: observe and plan as a run does, and forget it all.
+
+It looks at the live tree, also where runs read snapshots: to make one holds up the filesystem's users, and is a change.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +21,9 @@ from lbcore.config.limits import MaxDelete
 from lbcore.errors import BrakeError, PausedError, TargetError
 from lbcore.failure import explain
 from lbcore.keeping import find_keeping
-from lbcore.model import ObjectId
+from lbcore.model import ObjectId, View
 from lbcore.observing import Observing
 from lbcore.plugins.manager import Plugins
-from lbcore.plugins.types import Source
 from lbcore.progress import Progress
 from lbcore.run import catalog_path, opened, plan_counts, scanner
 from lbcore.scope import Scope
@@ -69,8 +71,8 @@ def _dry_run(
         unfinished = catalog.runs.open()
         if unfinished is not None and unfinished.state != "observing":
             raise PausedError(f"run {unfinished.run} is not finished; 'lb run' goes on with it, then plan again")
-        snapshotter = job.snapshotter.registration.create(job.snapshotter.options)
-        with snapshotter.view(Source(job=job.name, path=job.source), 0) as view, catalog.database.rolled_back():
+        view = View(root=job.source, stable=False)
+        with catalog.database.rolled_back():
             observing = Observing(
                 catalog,
                 catalog.runs.begin(time.time_ns()),

@@ -14,6 +14,12 @@ _KEY = "epoch"
 _RUN_KEY = "applied_run"
 
 
+def name(catalog: Catalog) -> str:
+    """The random name that a catalog and its tree share, in hexadecimal digits."""
+    name: str = catalog.meta.get(_KEY)
+    return name
+
+
 def check_there(catalog_path: bytes, target_path: bytes) -> None:
     """Refuse to make an empty catalog for a target that has had one.
 

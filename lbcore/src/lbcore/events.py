@@ -24,8 +24,8 @@ class StageFinished:
     job: str
     run: int
     stage: str
-    """``settle``, ``collect``, ``observe``, ``plan``, ``lift``, ``place``, ``content``, ``attributes``, ``verify`` or
-    ``commit``."""
+    """``settle``, ``collect``, ``flush``, ``snapshot``, ``observe``, ``plan``, ``lift``, ``place``, ``content``,
+    ``attributes``, ``verify`` or ``commit``."""
     seconds: float
     counts: Mapping[str, int]
 

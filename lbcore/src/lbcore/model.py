@@ -141,6 +141,11 @@ class View:
     """True when nothing can change in it (a snapshot); False for the live tree."""
     name: str = "live"
     """The snapshot's name, for messages."""
+    filesystem: str = ""
+    """What the filesystem in the snapshot calls itself, where that is another name than the source's (Lustre)."""
+    late_data: bool = False
+    """True when what was written shortly before the snapshot may be missing in it, under the size and times of the
+    finished file (Lustre: clients send their pages later)."""
 
 
 class TransferItem(NamedTuple):

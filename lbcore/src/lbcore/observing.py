@@ -86,6 +86,9 @@ class Observing:
             catalog.renumbered.restart()
             catalog.runs.forget_problems(self._run)
         started_ns = time.time_ns()
+        run = catalog.runs.get(self._run)
+        assert run is not None
+        seen_from_ns = run.view_from_ns if self._view.stable and run.view_from_ns else started_ns
         comparison = Comparison(
             catalog,
             self._run,
@@ -93,7 +96,7 @@ class Observing:
             self._scope,
             keeping=self._keeping,
             kept_collection=self._kept_collection,
-            racy_since_ns=started_ns - int(self._racy_seconds * 1e9),
+            racy_since_ns=seen_from_ns - int(self._racy_seconds * 1e9),
         )
         try:
             root, attributes = source.look_at_root(self._view.root)
@@ -127,7 +130,8 @@ class Observing:
                     )
                 Order(catalog).settle()
                 catalog.listings.drop_planned()
-                catalog.runs.update(self._run, view_from_ns=started_ns, view_to_ns=time.time_ns())
+                if not self._view.stable:
+                    catalog.runs.update(self._run, view_from_ns=started_ns, view_to_ns=time.time_ns())
         finally:
             comparison.close()
 

@@ -48,20 +48,13 @@ from lbcore.plugins.types import Detector, Source
 from lbcore.printable import printable, printable_message
 from lbcore.progress import Progress
 from lbcore.scope import Scope
+from lbcore.snapshots import Snapshots
 from lbcore.target import LB, Target
 from lbcore.verifying import verify_run
 from lbcore.versions import Versions
 
 _log = logging.getLogger(__name__)
 
-_NEVER_NS = 1 << 62
-_OPEN_NS = 7 * 86_400 * 10**9
-"""For so long after its last record a file counts as open for writing without a record that says that it was closed."""
-
-_COLLECTION = "run_collection"
-"""Of the run: its last collection. Later ones are not its business."""
-_CUT = "run_cut_ns"
-"""Up to when that told."""
 _SCOPE = "scope"
 _SCOPE_SEEN = "scope_seen"
 
@@ -241,14 +234,23 @@ class JobRun:
             progress=self._progress,
             pause_requested=self._pause_requested,
         )
+        snapshots = Snapshots(self._job, catalog)
         if opened is not None and opened.state in ("applying", "filling"):
             catalog.end_first_load()
             self._settle(work, filling=opened.state == "filling")
         if opened is None or opened.state != "verifying":
-            self._bring(work)
+            try:
+                self._bring(work, snapshots)
+            except BrakeError:
+                snapshots.clear()  # it is planned anew
+                raise
             with catalog.database.transaction():
                 catalog.runs.update(number, state="verifying")
         self._finish(work, outcome)
+        snapshots.clear()
+        if snapshots.left:
+            left = "; ".join(f"{name}: {reason}" for name, reason in snapshots.left.items())
+            outcome.message = f"could not be destroyed, the next run tries again: {left}"
 
     # -- stages -------------------------------------------------------------------------------------------------
 
@@ -281,16 +283,21 @@ class JobRun:
             catalog.plan.clear()
             catalog.runs.update(run, state="observing")
 
-    def _bring(self, work: Work) -> None:
-        """Collect, observe, plan and apply."""
+    def _bring(self, work: Work, snapshots: Snapshots) -> None:
+        """Collect, take a snapshot, collect again, observe, plan and apply."""
         job, catalog = self._job, work.catalog
         detector: Detector = job.detector.registration.create(job.detector.options)
-        with self._stage("collect", work):
-            collection = self._collect(work, detector)
-        snapshotter = job.snapshotter.registration.create(job.snapshotter.options)
-        with snapshotter.view(self._source, work.run) as view:
+        if not snapshots.keep(work.run):
             with self._stage("collect", work):
-                self._collect(work, detector, again=collection)
+                self._collect(work, detector)
+            if snapshots.stable:
+                with self._stage("flush", work):
+                    collecting.flush(catalog, work.run, detector, self._source, job.racy_seconds)
+                with self._stage("snapshot", work):
+                    snapshots.take(work.run)
+        with snapshots.view(work.run) as view:
+            with self._stage("collect", work), collecting.collecting(job.target, work.pause_point):
+                collection = collecting.collect_again(catalog, work.run, detector, self._source, view)
             first = catalog.runs.last_committed() is None
             gap = None if first else collecting.gap(catalog)  # before the first scan nothing was there to be missed
             if gap is not None:
@@ -307,17 +314,11 @@ class JobRun:
                 self._begin_applying(work)
             self._apply(work, view, collection + 1)
 
-    def _collect(self, work: Work, detector: Detector, again: int | None = None) -> int:
-        """One of the run's two collections (the second completes number ``again``); returns its number."""
-        catalog = work.catalog
+    def _collect(self, work: Work, detector: Detector) -> None:
         with collecting.collecting(self._job.target, work.pause_point):
-            found = collecting.collect(catalog, detector, self._source, again=again, run=work.run)
-            with catalog.database.transaction():
-                catalog.meta.put(_COLLECTION, found.number)
-                catalog.meta.put(_CUT, found.cut_ns)
-        for note in found.notes if again is None else ():
+            found = collecting.collect(work.catalog, detector, self._source, run=work.run)
+        for note in found.notes:
             _log.info("%s", printable_message(note))
-        return found.number
 
     def _observe(self, work: Work, view: View, detector: Detector, kept_collection: int) -> None:
         self._progress.stage("observe")
@@ -391,18 +392,11 @@ class JobRun:
                 if without:
                     catalog.runs.add_counts(number, {"files_without_content": without})
                 catalog.listings.keep_seen()
-                collection, cut_ns = catalog.meta.get(_COLLECTION) or 0, catalog.meta.get(_CUT) or 0
-                catalog.hints.drop_used(
-                    collection,
-                    racy_from_ns=cut_ns - int(self._job.racy_seconds * 1e9) if cut_ns else _NEVER_NS,
-                    open_from_ns=cut_ns - _OPEN_NS if cut_ns else _NEVER_NS,
-                )
+                collecting.use_up(catalog, number, self._job.racy_seconds)
                 catalog.hints.restart_captured(State.FAILED, time.time_ns())
                 run = catalog.runs.get(number)
                 assert run is not None
-                catalog.renumbered.drop_used(collection, keep_waiting=not run.scan)
                 if run.scan:
-                    collecting.forget_gap(catalog, collection)
                     catalog.meta.put(_SCOPE, catalog.meta.get(_SCOPE_SEEN))
                 catalog.plan.clear()
                 catalog.runs.update(number, state="committed", finished_ns=time.time_ns())

@@ -16,7 +16,8 @@ from lb_lustre.backlog import Backlog, look
 from lb_lustre.errors import LustreError
 from lb_lustre.feed import Feed
 from lb_lustre.feeds import find_feeds
-from lb_lustre.mounts import find_filesystem
+from lb_lustre.gate import serve
+from lb_lustre.mounts import find_device
 from lb_lustre.options import ChangelogOptions
 from lb_lustre.server import Server
 from lbcore.cli.context import Lb
@@ -48,6 +49,17 @@ def lustre() -> None:
     For jobs with the detector 'changelog'. The servers are asked as 'changelog.servers' says in the configuration, by
     'lctl' on this node where it says nothing.
     """
+
+
+@lustre.command()
+@click.argument("filesystem")
+def gate(filesystem: str) -> int:
+    """On the MGS and the metadata servers: the forced command for the key of the node that runs lb.
+
+    In authorized_keys, for the filesystem 'scratch': command="lb lustre gate scratch",restrict ssh-ed25519 AAAA...
+    It runs what lb asks of lctl for this one FILESYSTEM, and refuses and logs everything else.
+    """
+    return serve(filesystem)
 
 
 @lustre.command()
@@ -199,9 +211,9 @@ def _places(job: JobConfig) -> Iterator[_Place]:
         raise UsageError(
             f"{job.name}: its detector is '{job.detector.name}'; only jobs with 'changelog' are registered"
         )
-    filesystem = options.filesystem or find_filesystem(job.source)
+    filesystem = options.filesystem or find_device(job.source)[1]
     for feed in find_feeds(filesystem, job.source, devices=options.devices, reader=options.reader):
-        server = Server(options.lctl(feed.mdt) or ("lctl",), filesystem, feed.mdt)
+        server = Server(options.lctl(feed.mdt) or (), filesystem, feed.mdt)
         yield _Place(server=server, feed=feed, name=options.user_name(job.name), configured=options.user_id(feed.mdt))
 
 

@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 
 from lb_lustre.pace import Limit
 
+FILESYSTEM = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,7}")
+"""What the name of a filesystem, or of a snapshot of one, is made of."""
+
 READERS = ("auto", "device", "library")
 _MDT = re.compile(r"(MDT[0-9a-f]{4})=(.+)")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,14}")
@@ -29,7 +32,7 @@ class ChangelogOptions:
     users: tuple[str, ...] = field(default=())
     """The registered users as ``MDT0000=cl1-lb-home``; not needed where the servers can be asked."""
     servers: tuple[str, ...] = field(default=())
-    """How ``lctl`` is called: ``MDT0000=ssh mds0 lctl`` for one metadata server, ``lctl`` for all the others."""
+    """How ``lctl`` is called: ``MDT0000=ssh mds0 lctl`` for one metadata server, ``lctl`` for all the others (here)."""
     user: str = ""
     """The name under which this job is registered; ``lb-JOB`` when empty."""
     max_open: float = 0
@@ -65,16 +68,17 @@ class ChangelogOptions:
         mdts: list[str | None] = []
         for server in self.servers:
             mdt, command = _server(server)
-            if not command:
-                raise ValueError(f"servers: '{server}' names no command, such as 'ssh mds0 lctl'")
+            if command[-1:] != ("lctl",):
+                raise ValueError(f"servers: '{server}' is no command that ends with lctl, such as 'ssh mds0 lctl'")
             if mdt in mdts:
                 raise ValueError(f"servers: there are two commands for {mdt or 'all servers'}")
             mdts.append(mdt)
 
     def lctl(self, mdt: str) -> tuple[str, ...] | None:
-        """The words of the command that is ``lctl`` on the server of ``mdt``; None when it cannot be asked."""
+        """What goes before ``lctl`` to run it on the server of ``mdt``; None when that cannot be asked."""
         commands = dict(map(_server, self.servers))
-        return commands.get(mdt, commands.get(None))
+        command = commands.get(mdt, commands.get(None))
+        return None if command is None else command[:-1]
 
     def user_id(self, mdt: str) -> str | None:
         """The id of the job's user on a server, where ``users`` tells."""
@@ -110,3 +114,41 @@ class LustreExtrasOptions:
         for item in self.pool_map:
             if "=" not in item:
                 raise ValueError(f"pool_map: expected OLD=NEW, found '{item}'")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LustreOptions:
+    """``[job.NAME.lustre]``."""
+
+    filesystem: str = ""
+    """Name of the filesystem, such as ``scratch``; found from the source's mount when empty."""
+    mgs: tuple[str, ...] = ()
+    """What goes before ``lctl`` to run it on the MGS, such as ``["ssh", "mgs"]``; nothing when that is this node."""
+    client: tuple[str, ...] = ()
+    """The same for ``lctl`` on this node."""
+    device: str = ""
+    """What is mounted, ``{}`` being the snapshot's filesystem, as ``10.0.2.15@tcp:/{}``; from the source's mount when
+    empty."""
+    mount: tuple[str, ...] = ("mount", "-t", "lustre", "-o", "ro,user_xattr")
+    """What mounts it; device and folder follow."""
+    folder: str = "/run/lb/snapshots"
+    """Where snapshots are mounted, each in a folder of its own."""
+    barrier: bool = True
+    """Hold up changes of metadata on all servers while the snapshot is made. Without it the servers' parts may not
+    belong to one moment."""
+    barrier_seconds: int = 30
+    """How long the servers may be held up at most."""
+    retries: int = 2
+    """How often what was refused for the time being is tried again."""
+    timeout_seconds: float = 600.0
+    """How long one command may take."""
+
+    def __post_init__(self) -> None:
+        if self.device and "{}" not in self.device:
+            raise ValueError(f"'device' needs a {{}} where the snapshot's filesystem goes, found {self.device!r}")
+        if self.barrier_seconds < 1 or self.retries < 0 or self.timeout_seconds <= 0:
+            raise ValueError("'barrier_seconds' is at least 1, 'retries' at least 0, 'timeout_seconds' more than 0")
+        if not self.mount:
+            raise ValueError("'mount' needs a command")
+        if self.filesystem and not FILESYSTEM.fullmatch(self.filesystem):
+            raise ValueError(f"{self.filesystem!r} is no name of a Lustre filesystem")

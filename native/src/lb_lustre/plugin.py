@@ -5,9 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from lb_lustre.options import ChangelogOptions, LustreExtrasOptions
+from lb_lustre.options import ChangelogOptions, LustreExtrasOptions, LustreOptions
 from lbcore import hookimpl
-from lbcore.plugins.types import CommandPlugin, Detector, DetectorPlugin, ExtrasKeeper, ExtrasPlugin
+from lbcore.plugins.types import (
+    CommandPlugin,
+    Detector,
+    DetectorPlugin,
+    ExtrasKeeper,
+    ExtrasPlugin,
+    Snapshotter,
+    SnapshotterPlugin,
+)
 
 if TYPE_CHECKING:
     import click
@@ -17,6 +25,12 @@ def _changelog(options: ChangelogOptions) -> Detector:
     from lb_lustre.changelog import Changelog  # noqa: PLC0415
 
     return Changelog(options)
+
+
+def _snapshots(options: LustreOptions) -> Snapshotter:
+    from lb_lustre.snapshots import LustreSnapshots  # noqa: PLC0415
+
+    return LustreSnapshots(options)
 
 
 def _extras(options: LustreExtrasOptions) -> ExtrasKeeper:
@@ -29,6 +43,17 @@ def _lustre() -> click.Command:
     from lb_lustre.commands import lustre  # noqa: PLC0415
 
     return lustre
+
+
+@hookimpl
+def lb_register_snapshotters() -> Iterable[SnapshotterPlugin]:
+    """``lustre``."""
+    yield SnapshotterPlugin(
+        name="lustre",
+        summary="snapshots of a Lustre on ZFS, made by lctl on the MGS, mounted on this client",
+        config=LustreOptions,
+        create=_snapshots,
+    )
 
 
 @hookimpl

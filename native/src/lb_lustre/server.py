@@ -6,15 +6,13 @@ section 4 of the reference.
 
 from __future__ import annotations
 
-import os
 import re
-import shlex
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lb_lustre import fid
 from lb_lustre.errors import LustreError
+from lb_lustre.lctl import Answer, Lctl
 from lbcore.model import ObjectId
 
 NEEDED = (
@@ -24,7 +22,7 @@ NEEDED = (
 """The types of records that a backup needs: all but reading (ATIME, GXATR) and what was refused (NOPEN)."""
 
 _TIMEOUT_SECONDS = 120
-_PARAMETERS = ("users", "current_mask", "size", "gc", "max_idle_time", "max_idle_indexes")
+PARAMETERS = ("users", "current_mask", "size", "gc", "max_idle_time", "max_idle_indexes")
 _VALUE = re.compile(r"mdd\.[^=\s]+\.changelog_(\w+)=(.*)")
 _CURRENT = re.compile(r"current[_ ]index: (\d+)")
 _USER = re.compile(r"(cl\d+(?:-(\S+))?)\s+(\d+)(?:\s+\((\d+)\))?(?:\s+mask=(\S+))?\s*")
@@ -76,12 +74,12 @@ class State:
 class Server:
     """One metadata server, by its ``lctl``."""
 
-    def __init__(self, lctl: Sequence[str], filesystem: str, mdt: str) -> None:
+    def __init__(self, prefix: Sequence[str], filesystem: str, mdt: str) -> None:
         """
-        :param lctl: the words of the command.
+        :param prefix: what goes before ``lctl`` (see ``lb_lustre.lctl``).
         :param mdt: such as ``MDT0000``.
         """
-        self._lctl = tuple(lctl)
+        self._lctl = Lctl(prefix, timeout_seconds=_TIMEOUT_SECONDS)
         self.mdt = mdt
         self._device = f"{filesystem}-{mdt}"
 
@@ -91,10 +89,10 @@ class Server:
         :raises LustreError: when the server cannot be asked, or answers what is not understood.
         """
         # What an older server does not have makes get_param fail, after it has printed the rest.
-        done = self._run("get_param", *(f"mdd.{self._device}.changelog_{name}" for name in _PARAMETERS))
+        done = self._run("get_param", *(f"mdd.{self._device}.changelog_{name}" for name in PARAMETERS))
         found: dict[str, list[str]] = {}
         lines: list[str] = []
-        for line in done.stdout.splitlines():
+        for line in done.output.splitlines():
             parameter = _VALUE.fullmatch(line)
             if parameter:
                 lines = found.setdefault(parameter[1], [parameter[2]])
@@ -124,7 +122,7 @@ class Server:
         :raises LustreError: when the server refuses, or the user is not there afterwards.
         """
         done = self._run("--device", self._device, "changelog_register", "-u", name, "-m", ",".join(NEEDED))
-        if done.returncode:
+        if done.status:
             raise self._failed(done)
         user = self.state().user(name)
         if user is None:
@@ -139,7 +137,7 @@ class Server:
         :raises LustreError: when the server refuses.
         """
         done = self._run("--device", self._device, "changelog_deregister", user.id)
-        if done.returncode:
+        if done.status:
             raise self._failed(done)
 
     def open_files(self) -> list[ObjectId]:
@@ -149,33 +147,20 @@ class Server:
         """
         proof = f"mdt.{self._device}.num_exports"  # where no client is connected the other pattern matches nothing
         done = self._run("get_param", proof, f"mdt.{self._device}.exports.*.open_files")
-        if f"{proof}=" not in done.stdout:
+        if f"{proof}=" not in done.output:
             raise self._failed(done)
-        return sorted({fid.parse(written) for written in _FID.findall(done.stdout)})
+        return sorted({fid.parse(written) for written in _FID.findall(done.output)})
 
-    def _run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        # ssh hands the words to a shell on the other side.
-        quoted = map(shlex.quote, arguments) if os.path.basename(self._lctl[0]) == "ssh" else arguments
+    def _run(self, *arguments: str) -> Answer:
         try:
-            return subprocess.run(
-                [*self._lctl, *quoted], capture_output=True, text=True, errors="replace", check=False,
-                stdin=subprocess.DEVNULL, timeout=_TIMEOUT_SECONDS, env={**os.environ, "LC_ALL": "C"},
-            )  # fmt: skip
-        except subprocess.TimeoutExpired:
-            raise LustreError(
-                f"{self.mdt} did not answer '{shlex.join(self._lctl)}' within {_TIMEOUT_SECONDS} s; does it ask for a "
-                "password?"
-            ) from None
-        except OSError as error:
-            raise LustreError(
-                f"{self.mdt}: '{self._lctl[0]}' cannot be called: {error.strerror}; see 'changelog.servers' in the "
-                "configuration"
-            ) from error
+            return self._lctl.run(*arguments)
+        except LustreError as error:
+            raise LustreError(f"{self.mdt}: {error}; see 'changelog.servers' in the configuration") from error
 
-    def _failed(self, done: subprocess.CompletedProcess[str]) -> LustreError:
-        said = " ".join((done.stderr.strip() or done.stdout).split()) or f"it ended with status {done.returncode}"
+    def _failed(self, done: Answer) -> LustreError:
+        said = " ".join((done.errors.strip() or done.output).split()) or f"it ended with status {done.status}"
         return LustreError(
-            f"{self.mdt}: '{shlex.join(self._lctl)}' failed: {said}; it must be called as root on the server that has "
+            f"{self.mdt}: '{self._lctl}' failed: {said}; it must be called as root on the server that has "
             f"{self._device}"
         )
 

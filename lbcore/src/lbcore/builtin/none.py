@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from lbcore.model import View
-from lbcore.plugins.types import Source
 
 
 class LiveTree:
-    """Takes no snapshot."""
+    """Takes no snapshot, and so has none."""
+
+    stable = False
+
+    def create(self, path: bytes, name: str) -> None:
+        """Nothing."""
+
+    def list(self, path: bytes) -> Collection[str]:
+        """None: whoever looks for a view of earlier finds that it is gone."""
+        return ()
 
     @contextlib.contextmanager
-    def view(self, source: Source, run: int) -> Iterator[View]:
-        """The source as it is, changing while it is read."""
-        yield View(root=source.path, stable=False)
+    def mount(self, path: bytes, name: str) -> Iterator[View]:
+        """The tree as it is, changing while it is read."""
+        yield View(root=path, stable=False)
+
+    def destroy(self, path: bytes, name: str) -> None:
+        """Nothing."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from lbcore import source as source_end
 from lbcore.model import Hint, Seen, View
@@ -20,12 +20,16 @@ class Scan:
 
     complete = True
 
-    def collect(self, source: Source, cursor: bytes | None) -> Collection:
+    def collect(self, source: Source, cursor: bytes | None, view: View | None = None) -> Collection:
         """There is no feed."""
         return Collection(hints=(), cursor=b"")
 
     def acknowledge(self, source: Source, cursor: bytes) -> None:
         """There is no feed."""
+
+    def flush(self, source: Source, hints: Iterable[Hint]) -> Mapping[str, int]:
+        """What is written to a filesystem of this host is in its snapshots."""
+        return {}
 
     def observe(self, view: View, scope: Scope, known: Known, hints: Iterable[Hint]) -> Iterator[Seen]:
         """Every directory of the view."""

@@ -20,12 +20,15 @@ class Hints:
         self._database = database
 
     def add(self, hints: Iterable[Hint], collection: int, now_ns: int) -> None:
-        """Enter hints of collection number ``collection``. Whether an object passed by is what the last one said."""
+        """Enter hints of collection number ``collection``. Whether an object passed by is what the last one said.
+
+        A later collection may have been entered meanwhile: that something is open, as it says, stays.
+        """
         closed, opened, passing = int(HintFlag.CLOSED), int(HintFlag.OPEN), int(HintFlag.PASSING)
         self._database.execute_many(
             "INSERT INTO hint VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET "
-            f"flags = CASE WHEN excluded.flags & {closed} THEN flags & ~{opened | passing} ELSE flags & ~{passing} END "
-            "| excluded.flags, "
+            f"flags = CASE WHEN excluded.flags & {closed} AND excluded.collection >= collection "
+            f"THEN flags & ~{opened | passing} ELSE flags & ~{passing} END | excluded.flags, "
             "time_ns = max(time_ns, excluded.time_ns), collection = max(collection, excluded.collection)",
             ((hint.id, int(hint.flags), hint.time_ns, collection, now_ns) for hint in hints),
         )
@@ -85,13 +88,17 @@ class Hints:
     def all(self) -> Iterator[Hint]:
         """Every hint, in id order; what was renumbered comes last, after all that it may have been called before."""
         for renumbered in ("NOT IN", "IN"):
-            sql = (
-                f"SELECT id, flags, time_ns FROM hint WHERE id > ? AND id {renumbered} (SELECT new FROM renumbered) "
-                "ORDER BY id LIMIT ?"
-            )
-            for page in self._database.pages(sql, (b"",), 10_000, slice(0, 1)):
-                for object_id, flags, time_ns in page:
-                    yield Hint(id=object_id, flags=HintFlag(flags), time_ns=time_ns)
+            yield from self._where(f"id {renumbered} (SELECT new FROM renumbered)")
+
+    def written_since(self, time_ns: int) -> Iterator[Hint]:
+        """What has a data record that is not older, by the feed's clock; in id order."""
+        return self._where(f"flags & {HintFlag.DATA:d} AND time_ns >= {time_ns:d}")
+
+    def _where(self, condition: str) -> Iterator[Hint]:
+        sql = f"SELECT id, flags, time_ns FROM hint WHERE id > ? AND {condition} ORDER BY id LIMIT ?"
+        for page in self._database.pages(sql, (b"",), 10_000, slice(0, 1)):
+            for object_id, flags, time_ns in page:
+                yield Hint(id=object_id, flags=HintFlag(flags), time_ns=time_ns)
 
     def directories(self, flags: HintFlag) -> Iterator[int]:
         """The numbers of the hinted directories that the catalog knows and whose hint has one of these flags."""

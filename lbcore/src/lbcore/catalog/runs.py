@@ -30,6 +30,12 @@ class Run(NamedTuple):
     message: str | None
     removals: int
     counts: Mapping[str, int]
+    snapshot: str | None
+    """Name of the snapshot it reads; None: the live tree, or none is taken yet."""
+    collection: int | None
+    """Number of its last collection: hints of later ones are not its own."""
+    cut_ns: int
+    """Up to when its hints tell, by the feed's clock; 0: unknown."""
 
 
 class Problem(NamedTuple):
@@ -135,4 +141,4 @@ class Runs:
 
 def _run(row: tuple[Any, ...]) -> Run:
     run = Run._make(row)
-    return run._replace(counts=json.loads(row[-1]))
+    return run._replace(counts=json.loads(row[Run._fields.index("counts")]))

@@ -156,9 +156,19 @@ _WITHOUT_CONTENT = f"""
 CREATE INDEX object_without_content ON object (obj) WHERE {WITHOUT_CONTENT};
 """
 
+_RUN_VIEW = """
+ALTER TABLE run ADD COLUMN snapshot TEXT;       -- name of the one that it reads; NULL: the live tree, or none yet
+ALTER TABLE run ADD COLUMN collection INTEGER;  -- number of its last collection
+ALTER TABLE run ADD COLUMN cut_ns INTEGER NOT NULL DEFAULT 0;  -- up to when its hints tell, by the feed's clock
+UPDATE run SET collection = (SELECT value FROM meta WHERE key = 'collection'),
+    cut_ns = coalesce((SELECT value FROM meta WHERE key = 'cut_ns'), 0);
+DELETE FROM meta WHERE key = 'cut_ns';
+"""
+
 MIGRATIONS: tuple[str, ...] = (
     _FIRST + _INDEXES + ";\n".join(AFTER_FIRST_LOAD.values()) + ";\n",
     _RENUMBERED,
     _WITHOUT_CONTENT,
+    _RUN_VIEW,
 )
 """Migration N brings a database from ``user_version`` N to N + 1."""

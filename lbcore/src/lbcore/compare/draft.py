@@ -106,7 +106,8 @@ class Draft:
 
     def keep_if_racy(self, object_id: ObjectId, ctime_ns: int, flags: HintFlag) -> None:
         """The same, for what changed so shortly before that it may change again under the same time stamps."""
-        if not self.view.stable and ctime_ns >= self.racy_since_ns:
+        moving = not self.view.stable or self.view.late_data
+        if moving and ctime_ns >= self.racy_since_ns:
             self.keep_hint(object_id, flags)
 
     def keep_entry_if_racy(self, entry: Entry) -> None:

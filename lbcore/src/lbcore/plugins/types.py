@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection as AnyCollection
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -31,13 +32,29 @@ class Source:
 
 
 class Snapshotter(Protocol):
-    """Gives a run the state it reads."""
+    """Makes, lists, mounts and destroys snapshots of the filesystem that a path lies on, at either end.
 
-    def view(self, source: Source, run: int) -> AbstractContextManager[View]:
-        """Make (or find again) the view of run ``run``; leaving the context releases it.
+    The core makes the names, of ``A-Z a-z 0-9 . _ -``, and finds its own among the listed ones again. Every method
+    raises an ``LbError`` (at the source a ``SourceError``) that says what to do; the run then stops, and loses nothing.
+    """
 
-        :raises SourceError: when the source is not there.
+    stable: bool
+    """False when there are no snapshots, and ``mount`` gives the live tree."""
+
+    def create(self, path: bytes, name: str) -> None:
+        """Make a snapshot; it is complete when this returns."""
+
+    def list(self, path: bytes) -> AnyCollection[str]:
+        """The names of all snapshots there are, whoever made them and in whatever state."""
+
+    def mount(self, path: bytes, name: str) -> AbstractContextManager[View]:
+        """What ``path`` was when the snapshot was made; leaving the context unmounts it.
+
+        A mount that a killed process left behind is no obstacle.
         """
+
+    def destroy(self, path: bytes, name: str) -> None:
+        """Destroy a snapshot, also half of one; first unmount it where a killed process left it mounted."""
 
 
 class Known(Protocol):
@@ -77,11 +94,23 @@ class Detector(Protocol):
     complete: bool
     """True when ``observe`` walks the whole view, so that what it did not see is gone."""
 
-    def collect(self, source: Source, cursor: bytes | None) -> Collection:
-        """Read the feed after ``cursor`` (None: from its beginning)."""
+    def collect(self, source: Source, cursor: bytes | None, view: View | None = None) -> Collection:
+        """Read the feed after ``cursor`` (None: from its beginning).
+
+        :param view: what the run is about to look at. The feed may be read as it was when that was made, where the
+            detector can. Such a collection is never acknowledged, and its cursor not kept; its ``cut_ns`` must not be
+            later than the view.
+        """
 
     def acknowledge(self, source: Source, cursor: bytes) -> None:
         """The hints up to ``cursor`` are durable: the feed may forget them."""
+
+    def flush(self, source: Source, hints: Iterable[Hint]) -> Mapping[str, int]:
+        """A snapshot is about to be made: see to it that it will hold what was written to these files just now.
+
+        :returns: counts for the run's summary, where they are called ``flush_NAME``. What could not be flushed is
+            looked at again by the next run anyway.
+        """
 
     def observe(self, view: View, scope: Scope, known: Known, hints: Iterable[Hint]) -> Iterator[Seen]:
         """Look at each hinted object in the view (``complete``: at everything)."""

@@ -6,6 +6,10 @@ It follows what a real Lustre 2.17 was seen to do (the reference; recordings). W
 - All that is mounted lies below one FUSE mount: ``fs/NAME`` is the client's mount, ``dev/changelog-NAME-MDTxxxx``
   stand in for the character devices. They have no ``ioctl`` and no ``poll``; reading, seeking and clearing are as in
   the kernel.
+- ``lctl.py`` is ``lctl`` on all servers. A snapshot is ready at once, a barrier never lapses unless a test asks for it,
+  and what is mounted of it is ``fs/SNAPSHOT``, of which a bind mount stands in for a client's.
+- A client sends what it writes at once, or (``late``) only when it is made to: by fsync(2), or by whoever asks for the
+  data version with a flush.
 - FIDs come from ``trusted.lma``, not from ``name_to_handle_at(2)``, which FUSE answers itself.
 - liblustreapi and ``lfs`` are stand-ins (``standins.py``) with the functions that lb calls. Where the real library
   uses ``ioctl``, this one asks by extended attributes ``trusted.simulated.*``.

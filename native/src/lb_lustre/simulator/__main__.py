@@ -8,6 +8,7 @@ import os
 from lb_lustre.simulator.control import Control
 from lb_lustre.simulator.filesystem import Filesystem
 from lb_lustre.simulator.mount import Mount, serve
+from lb_lustre.simulator.snapshots import Snapshots
 
 
 def main() -> None:
@@ -21,7 +22,8 @@ def main() -> None:
     os.makedirs(mounted, exist_ok=True)
     filesystems = {chosen.name: Filesystem(chosen.name, os.path.join(contents, b"live"), chosen.mdts)}
     mount = Mount(filesystems)
-    Control(mount, filesystems, chosen.name, contents).serve(os.path.join(chosen.folder, "control"))
+    snapshots = Snapshots(filesystems, chosen.name, contents)
+    Control(mount, filesystems, chosen.name, snapshots).serve(os.path.join(chosen.folder, "control"))
     serve(mount, mounted)
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import secrets
-import shutil
 import socket
 import stat
 import threading
@@ -19,19 +17,23 @@ from lb_lustre.record import Type
 from lb_lustre.simulator.changelog import Changelog
 from lb_lustre.simulator.filesystem import Filesystem
 from lb_lustre.simulator.mount import Mount
+from lb_lustre.simulator.snapshots import Snapshots
 
 
 class Control:
     """Carries out requests, between two operations of the mount."""
 
-    def __init__(self, mount: Mount, filesystems: dict[str, Filesystem], live: str, contents: bytes) -> None:
+    def __init__(self, mount: Mount, filesystems: dict[str, Filesystem], live: str, snapshots: Snapshots) -> None:
         self._mount = mount
         self._filesystems = filesystems
         self._live = live
-        self._contents = contents
         self._requests: dict[str, Callable[..., Any]] = {
             name: getattr(self, name) for name in vars(Control) if not name.startswith("_") and name != "serve"
         }
+        self._requests |= {
+            f"snapshot_{name}": getattr(snapshots, name) for name in ("create", "list", "mount", "umount", "destroy")
+        }
+        self._refused: dict[str, int] = {}
 
     def serve(self, path: str) -> None:
         """Answer on a socket at ``path``, in a thread of its own, as long as the process lives."""
@@ -105,16 +107,17 @@ class Control:
             ],
         }  # fmt: skip
 
-    def snapshot(self) -> str:
-        """``lctl snapshot_create`` and ``snapshot_mount``; the name under which clients mount it."""
-        name = secrets.token_hex(4)
-        contents = os.path.join(self._contents, os.fsencode(name))
-        self._filesystems[name] = self._filesystems[self._live].snapshot(name, contents)
-        return name
+    def late(self, late: bool) -> None:
+        """Whether clients send what they write only when they are made to, from now on."""
+        self._filesystems[self._live].late = late
 
-    def destroy(self, name: str) -> None:
-        """``lctl snapshot_destroy``."""
-        shutil.rmtree(self._filesystems.pop(name).contents)
+    def refuse(self, command: str, status: int) -> None:
+        """The next ``lctl COMMAND`` is to end with a status, and to do nothing."""
+        self._refused[command] = status
+
+    def refused(self, command: str) -> int:
+        """Whether this is such a command: its status, or 0."""
+        return self._refused.pop(command, 0)
 
     def migrate(self, path: str, mdt: int) -> str:
         """``lfs migrate -m``; the new FID."""

@@ -123,17 +123,21 @@ class Filesystem:
         self.objects |= {one.fid: one for one in self._lost_and_found.values()}
         self.released_opened = self.recalled = 0
         """How often a released file was opened, and recalled by being read."""
+        self.late = False
+        """Whether clients keep what they write, until somebody makes them send it (``flush``)."""
+        self._unsent: set[ObjectId] = set()
+        """Files of which the servers have an older content than the client."""
         self._numbers = [0] * mdts
         os.makedirs(contents, exist_ok=True)
 
     def snapshot(self, name: str, contents: bytes) -> Filesystem:
         """The filesystem as it is now, which never changes; its changelogs end at the same moment."""
         frozen = copy.deepcopy(self)
-        frozen.name, frozen.contents, frozen.frozen = name, contents, True
+        frozen.name, frozen.contents, frozen.frozen, frozen._unsent = name, contents, True, set()
         os.makedirs(contents)
         for one in self.objects.values():
             if stat.S_ISREG(one.mode):
-                shutil.copyfile(self.content_path(one.fid), frozen.content_path(one.fid))
+                shutil.copyfile(self._sent_path(one.fid), frozen.content_path(one.fid))
         return frozen
 
     # -- finding ------------------------------------------------------------------------------------------------
@@ -250,6 +254,7 @@ class Filesystem:
             return False
         del self.objects[one.fid]
         if stat.S_ISREG(one.mode):
+            self.flush(one)
             os.unlink(self.content_path(one.fid))
         return True
 
@@ -328,6 +333,7 @@ class Filesystem:
         self._numbers[mdt] += 1
         new = fid.pack(_FIRST_SEQUENCE + mdt * _SEQUENCES_APART, self._numbers[mdt], 0)
         if stat.S_ISREG(one.mode):
+            self.flush(one)
             os.rename(self.content_path(old), self.content_path(new))
         one.fid, one.mdt = new, mdt
         del self.objects[old]
@@ -422,7 +428,9 @@ class Filesystem:
         :param flush: writers send what they have cached first.
         """
         one.flushes += flush
-        with open(self.content_path(one.fid), "rb") as file:
+        if flush:
+            self.flush(one)
+        with open(self._sent_path(one.fid), "rb") as file:
             return xxhash.xxh3_64_intdigest(file.read())
 
     def instantiate(self, one: Object) -> None:
@@ -466,13 +474,33 @@ class Filesystem:
         one.touch(content=False)
         self._changed(one, Type.SATTR, type_flags=0x4)
 
-    def written(self, one: Object) -> None:
-        """Content changed; nothing is recorded before the file is closed."""
+    def write(self, one: Object, fd: int, data: bytes, offset: int) -> int:
+        """Content changes; nothing is recorded before the file is closed."""
+        if self.late and one.fid in self.objects and one.fid not in self._unsent:
+            shutil.copyfile(self.content_path(one.fid), self._servers_path(one.fid))
+            self._unsent.add(one.fid)
         self.instantiate(one)
         one.touch(content=True)
+        return os.pwrite(fd, data, offset)
 
-    def truncated(self, one: Object) -> None:
-        """truncate(2)."""
+    def _servers_path(self, object_id: ObjectId) -> bytes:
+        return self.content_path(object_id) + b".servers"
+
+    def _sent_path(self, object_id: ObjectId) -> bytes:
+        """Where the content is that the servers have."""
+        return self._servers_path(object_id) if object_id in self._unsent else self.content_path(object_id)
+
+    def flush(self, one: Object) -> None:
+        """The client sends what was written: fsync(2), or somebody asks for the data version (section 9, item 6)."""
+        if one.fid in self._unsent:
+            self._unsent.remove(one.fid)
+            os.unlink(self._servers_path(one.fid))
+
+    def truncate(self, one: Object, length: int) -> None:
+        """truncate(2). The servers do it at once, and keep what else they have (recorded: ``l_dirty``)."""
+        if one.fid in self._unsent:
+            os.truncate(self._servers_path(one.fid), length)
+        os.truncate(self.content_path(one.fid), length)
         self.instantiate(one)
         one.touch(content=True)
         self._changed(one, Type.TRUNC, type_flags=0xE)

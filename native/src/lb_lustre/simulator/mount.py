@@ -291,9 +291,7 @@ class Mount(mfusepy.Operations):  # type: ignore[misc]
         if opened.changelog is not None:
             return self._command(opened.filesystem, opened.changelog, data)
         assert opened.one is not None
-        done = os.pwrite(opened.fd, data, offset)
-        opened.filesystem.written(opened.one)
-        return done
+        return opened.filesystem.write(opened.one, opened.fd, data, offset)
 
     def _owner(self, path: str) -> Filesystem:
         """Whose changelog it is."""
@@ -315,17 +313,16 @@ class Mount(mfusepy.Operations):  # type: ignore[misc]
         if self._changelog(path) is not None:
             return 0
 
-        def cut(filesystem: Filesystem, one: Object) -> None:
-            os.truncate(filesystem.content_path(one.fid), length)
-            filesystem.truncated(one)
-
-        self._change(path, cut)
+        self._change(path, lambda filesystem, one: filesystem.truncate(one, length))
         return 0
 
     def flush(self, path: str, fh: int) -> int:
         return 0
 
     def fsync(self, path: str, datasync: int, fh: int) -> int:
+        opened = self._open[fh]
+        if opened.one is not None:
+            opened.filesystem.flush(opened.one)
         return 0
 
     def release(self, path: str, fh: int) -> int:

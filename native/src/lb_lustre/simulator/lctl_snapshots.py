@@ -1,0 +1,100 @@
+"""``lctl`` of the MGS: snapshots. Its words and statuses are those of Lustre 2.17.
+
+(Recordings i_snapshot.commands, l_dirty.commands.)
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+Ask = Callable[..., Any]
+
+
+def _named(words: list[str], *flags: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(exit_on_error=False, add_help=False)
+    parser.add_argument("-F", required=True)
+    parser.add_argument("-n", default="")
+    for flag in flags:
+        if flag == "-f":
+            parser.add_argument(flag, action="store_true")
+        else:
+            parser.add_argument(flag, nargs="?" if flag == "-b" else None)
+    return parser.parse_args(words)
+
+
+def _create(ask: Ask, words: list[str]) -> None:
+    given = _named(words, "-b", "-c", "-t")
+    _answer(ask, "create", given.n, {errno.EEXIST: f"The snapshot {given.n} exists\n"})
+
+
+def _list(ask: Ask, words: list[str]) -> None:
+    given = _named(words)
+    found = [one for one in ask("snapshot_list") if given.n in ("", one["name"])]
+    if given.n and not found:
+        _fail(errno.EINVAL, f"Can't list the snapshot {given.n}")
+    for one in found:
+        created = time.strftime("%a %b %d %H:%M:%S %Y", time.localtime(one["created"]))
+        print(
+            f"\nfilesystem_name: {given.F}\nsnapshot_name: {one['name']}\nsnapshot_fsname: {one['filesystem']} \n"
+            f"modify_time: {created}\ncreate_time: {created}\nstatus: {'mounted' if one['mounted'] else 'not mount'}"
+        )
+
+
+def _mount(ask: Ask, words: list[str]) -> None:
+    name = _named(words).n
+    said = {
+        errno.EALREADY: f"The snapshot {name} has already been mounted by other",
+        errno.EINVAL: f"Can't mount the snapshot {name}: Invalid argument",
+    }
+    filesystem = _answer(ask, "mount", name, said, otherwise="")
+    print(f"mounted the snapshot {name} with fsname {filesystem}")
+
+
+def _umount(ask: Ask, words: list[str]) -> None:
+    name = _named(words).n
+    said = {
+        errno.EALREADY: f"The snapshot {name} has not been mounted",
+        errno.EINVAL: f"Can't umount the snapshot {name}: Invalid argument",
+    }
+    _answer(ask, "umount", name, said, otherwise="")
+
+
+def _destroy(ask: Ask, words: list[str]) -> None:
+    given = _named(words, "-f")
+    if given.f:
+        try:
+            ask("snapshot_umount", name=given.n)  # by force, one that is mounted too
+        except OSError as error:
+            if error.errno == errno.EINVAL:
+                _fail(errno.EINVAL, f"Can't destroy the snapshot {given.n}")
+    missing = "Miss snapshot piece on the OST0000. Use '-f' option if want to destroy it by force.\n"
+    _answer(ask, "destroy", given.n, {errno.ENOENT: missing})
+
+
+def _answer(ask: Ask, command: str, name: str, said: dict[int, str], otherwise: str | None = None) -> Any:
+    try:
+        return ask(f"snapshot_{command}", name=name)
+    except OSError as error:
+        usual = f"Can't {command} the snapshot {name}" if otherwise is None else otherwise
+        _fail(error.errno or 1, said.get(error.errno or 1, "") + usual)
+
+
+def _fail(status: int, said: str) -> None:
+    print(said, file=sys.stderr)
+    sys.exit(status)
+
+
+COMMANDS: dict[str, Callable[[Ask, list[str]], None]] = {
+    "snapshot_create": _create,
+    "snapshot_list": _list,
+    "snapshot_mount": _mount,
+    "snapshot_umount": _umount,
+    "snapshot_destroy": _destroy,
+    "set_param": lambda ask, words: None,
+}
+"""What it can do, by name; called with a way to ask the simulator, and with the words behind the command."""
