@@ -67,11 +67,11 @@ def lb(plugin: object, *arguments: str) -> Result:
     return CliRunner().invoke(main, list(arguments), obj=Lb(plugins=plugins))
 
 
-def test_help_lists_the_command_without_making_it() -> None:
+def test_help_loads_no_plugin_and_says_where_their_commands_are_listed() -> None:
     plugin = Greeting()
     result = lb(plugin, "--help")
     assert result.exit_code == 0
-    assert "Commands of plugins:\n  greet  Says hello.\n" in result.stdout
+    assert "'lb plugins' lists them" in result.stdout
     assert plugin.created == 0
     assert "Greet a job." in lb(plugin, "greet", "--help").stdout
 
@@ -143,7 +143,7 @@ def test_help_and_lb_itself_live_with_a_plugin_that_is_broken(
     helped = call("--help")
     assert helped.returncode == 0
     assert all(f"\n  {name}  " in helped.stdout for name in COMMANDS)
-    assert said.split("'")[1] in helped.stdout + helped.stderr
+    assert (helped.stderr, "odd" in helped.stdout) == ("", False)
     assert call("run", "--help").returncode == 0
     listed = call("plugins")
     assert (listed.returncode, said in listed.stderr) == (status, True)

@@ -1,4 +1,4 @@
-"""A click group whose commands are imported when they are called: ``lb --help`` reads only a table, and plugins."""
+"""A click group whose commands are imported when they are called: ``lb --help`` reads only a table."""
 
 from __future__ import annotations
 
@@ -60,18 +60,11 @@ class LazyGroup(click.Group):
         return f"no command '{word}'; {suggestion(word, self.list_commands(ctx))}"
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The table's lines of help, and those of plugins; without them, where they cannot be loaded."""
+        """The table's lines of help. Loading plugins for theirs would take longer than all the rest."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in self.table.items()])
-        try:
-            added = _of_plugins(ctx)
-        except UsageError as error:
-            formatter.write_paragraph()
-            formatter.write_text(f"The commands of plugins are not known: {error}")
-            return
-        if added:
-            with formatter.section("Commands of plugins"):
-                formatter.write_dl([(name, added[name].summary) for name in added])
+        formatter.write_paragraph()
+        formatter.write_text("Plugins may add commands, such as 'lb lustre': 'lb plugins' lists them.")
 
 
 def _of_plugins(ctx: click.Context) -> dict[str, CommandPlugin]:
