@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from bench.catalog import synthetic_catalog
 from bench.changelog import reduced_records
+from bench.device import device_reading
 from bench.first import first_backup
 from bench.incremental import changed_files, renamed_directory
 from bench.lustre import changes_on_lustre
@@ -29,6 +30,7 @@ BENCHMARKS: dict[str, Callable[[Workspace], Result]] = {
     "memory": peak_memory,
     "catalog": synthetic_catalog,
     "changelog": reduced_records,
+    "device": device_reading,
     "lustre": changes_on_lustre,
 }
 DOCUMENT = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "docs", "performance.md")
@@ -66,6 +68,7 @@ def workspace_of(chosen: argparse.Namespace, scratch: str) -> Workspace:
             catalog_changes=1_000,
             changelog_records=200_000,
             changelog_fids=20_000,
+            device_records=2_000,
             lustre_files=(1_000, 10_000),
             lustre_changes=200,
         )
@@ -80,6 +83,7 @@ def workspace_of(chosen: argparse.Namespace, scratch: str) -> Workspace:
         catalog_changes=100_000,
         changelog_records=100_000_000,
         changelog_fids=20_000_000,
+        device_records=100_000,
         lustre_files=(100_000, 1_000_000),
         lustre_changes=10_000,
     )

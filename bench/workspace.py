@@ -33,6 +33,7 @@ class Workspace:
     catalog_changes: int
     changelog_records: int
     changelog_fids: int
+    device_records: int
     lustre_files: Sequence[int]
     lustre_changes: int
     _tree: str = ""
