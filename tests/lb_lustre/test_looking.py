@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lb_lustre import changelog, fid, link_ea
+from lb_lustre import fid, link_ea, looking
 from lb_lustre.looking import Looking
 from lbcore.model import ObjectId, Observation, Unreadable, View
 from lbcore.scope import Scope
@@ -28,7 +28,7 @@ class Shown:
         self.folder = folder
         (folder / ".lustre/fid").mkdir(parents=True)
         (folder / "top").mkdir()
-        monkeypatch.setattr(changelog, "look_at_root", lambda path: (TOP, None))
+        monkeypatch.setattr(looking, "look_at_root", lambda path: (TOP, None))
 
     def add(self, object_id: ObjectId, *names: tuple[ObjectId, bytes], directory: bool = True) -> Path:
         path = self.folder / ".lustre/fid" / fid.text(object_id)

@@ -157,7 +157,8 @@ def test_data_version_hsm_state_and_server_of_objects(lustre: Simulated) -> None
     first = version(one)
     assert first == version(two) == version(one, flush=True)
     assert (lustre.ask("flushes", path="one"), lustre.ask("flushes", path="two")) == (1, 0)
-    snapshot = lustre.root.parent / lustre.ask("snapshot")
+    lustre.ask("snapshot_create", name="one")
+    snapshot = lustre.root.parent / lustre.ask("snapshot_mount", name="one")
     one.write_bytes(b"else")
     assert version(one) != first == version(snapshot / "one")
 

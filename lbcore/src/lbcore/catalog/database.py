@@ -102,14 +102,17 @@ class Database:
             self._migrate(version)
 
     def _migrate(self, version: int) -> None:
-        if version > 0:
-            self._copy_before(version)
-        for number in range(version, len(MIGRATIONS)):
-            # The statements and the new version are one transaction: a crash leaves the one or the other.
-            with self.transaction():
-                for statement in _statements(MIGRATIONS[number]):
-                    self._connection.execute(statement)
-                self._connection.execute(f"PRAGMA user_version = {number + 1}")
+        with contextlib.ExitStack() as new:
+            if version > 0:
+                self._copy_before(version)
+            else:
+                new.enter_context(self.transaction())  # it is made whole, or not at all
+            for number in range(version, len(MIGRATIONS)):
+                # The statements and the new version are one transaction: a crash leaves the one or the other.
+                with self.transaction():
+                    for statement in _statements(MIGRATIONS[number]):
+                        self._connection.execute(statement)
+                    self._connection.execute(f"PRAGMA user_version = {number + 1}")
 
     def _copy_before(self, version: int) -> None:
         """Keep the database as it was, beside it; complete under its name or not there."""
