@@ -22,7 +22,7 @@ demo-lustre: $(SYNCED)
 	.venv/bin/python -m demo.lustre
 
 test: $(SYNCED)
-	.venv/bin/python -m pytest $(PYTEST_ARGS)
+	.venv/bin/python -m pytest -n auto $(PYTEST_ARGS)
 
 lint: $(SYNCED)
 	.venv/bin/ruff check . && .venv/bin/ruff format --check .

@@ -23,6 +23,13 @@ from lbcore.testing.job import Job
 _MDTS = 2
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs a simulated Lustre: it takes longer than the other tests."""
+    for item in items:
+        if {"lustre", "shared_lustre"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.simulated)
+
+
 class Simulated:
     """A mounted, simulated Lustre."""
 
