@@ -242,12 +242,14 @@ def test_what_was_written_and_released_between_two_runs_is_named_each_time_and_t
     assert backed_up(job).counts["files_copied"] == 1
 
 
+@pytest.mark.parametrize("detector", ["changelog", "scan"])
 def test_what_was_written_under_the_same_size_and_time_and_released_is_compared_once_it_is_back(
-    lustre: Simulated, make_job: MakeJob
+    lustre: Simulated, make_job: MakeJob, detector: str
 ) -> None:
     shell(lustre.root, TREE)
-    job = make_job()
+    job = make_job(detector=detector)
     backed_up(job)
+    lustre.later()
     before = (lustre.root / "a/one").stat()
     shell(lustre.root, "printf 'ONE\\n' > a/one")
     os.utime(lustre.root / "a/one", ns=(before.st_atime_ns, before.st_mtime_ns))
@@ -313,3 +315,19 @@ def test_the_state_and_the_layout_both_say_that_a_file_is_released() -> None:
     released = dataclasses.replace(POOLED, pattern=layout.RELEASED | POOLED.pattern)
     assert extras.content_is_away({extras.LAYOUT: layout.emit(released)}), "who is not root sees no more"
     assert not extras.content_is_away({extras.LAYOUT: layout.emit(POOLED)})
+
+
+def test_damage_of_a_released_file_is_mended_when_it_is_back(lustre: Simulated, make_job: MakeJob) -> None:
+    job = make_job()
+    begin(lustre)
+    backed_up(job)
+    rotten = Path(os.fsdecode(job.tree), "a/one")
+    status = rotten.stat()
+    rotten.write_bytes(b"x" * status.st_size)
+    os.utime(rotten, ns=(status.st_atime_ns, status.st_mtime_ns))
+    lustre.ask("release", path="a/one")
+    assert job.command("verify").exit_code == 4
+    for _ in range(2):
+        job.run()
+    lustre.ask("recall", path="a/one")
+    backed_up(job)

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from lb_lustre import fid
 from lb_lustre.looking import Looking
-from lbcore.model import ObjectId, Seen, Unreadable
+from lbcore.alone import collect_alone
+from lbcore.builtin.copy import Copy
+from lbcore.model import Delivery, NotDelivered, ObjectId, Seen, TransferItem, Unreadable, View
+from lbcore.progress import Progress
+from lbcore.run import JobRun, Options
 from lbcore.testing.job import Job
 from tests.lb_lustre.conftest import Simulated
 from tests.lb_lustre.test_simulated import CHANGE, SETUP, backed_up, settle, shell
 from tests.support.points import read_point
+from tests.support.running import PauseAt
 
 MakeJob = Callable[..., Job]
 
@@ -123,3 +128,86 @@ def test_data_that_was_written_shortly_before_is_compared_under_the_new_id(
     new = fid.parse(lustre.ask("fid_of", path="a/one"))
     (content / new.hex()).write_bytes(b"one\nLATE\n")
     assert backed_up(job).counts["files_copied"] == 1
+
+
+@pytest.mark.parametrize("path", ["a/one", "a/b"])
+def test_a_snapshot_between_two_migrations_has_the_object(lustre: Simulated, make_job: MakeJob, path: str) -> None:
+    """The run collects the first one, takes its snapshot, and learns of the second one before it looks."""
+    job = make_job(snapshotter="lustre", lustre=lustre.snapshotter())
+    shell(lustre.root, SETUP)
+    backed_up(job)
+    known = numbers(job, path)
+    migrate(lustre, path, mdt=1)
+    assert JobRun(job.config, job.plugins, Options(), Progress(), PauseAt(6)).run().state == "paused"
+    assert len(lustre.snapshots()) == 1
+    migrate(lustre, path, mdt=0)
+    collect_alone(job.config)
+    for _ in range(2):
+        outcome = backed_up(job)
+        assert (outcome.counts.get("objects_removed", 0), outcome.counts.get("files_copied", 0)) == (0, 0)
+        assert numbers(job, path) == known
+
+
+def test_content_that_cannot_be_brought_after_a_migration_leaves_what_there_is(
+    lustre: Simulated, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settle(monkeypatch)
+    job = make_job()
+    shell(lustre.root, SETUP)
+    backed_up(job)
+    known = numbers(job, "a/b/two")
+    shell(lustre.root, "echo more >> a/b/two")
+    migrate(lustre, "a/b/two")
+
+    def fail(self: Copy, view: View, items: Sequence[TransferItem], folder: bytes, tree: bytes) -> Iterator[Delivery]:
+        yield from (NotDelivered(obj=item.obj, reason="Input/output error") for item in items)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Copy, "deliver", fail)
+        for _ in range(3):
+            outcome = job.run()
+            assert (outcome.exit_code, outcome.counts.get("objects_removed", 0)) == (3, 0)
+            assert Path(os.fsdecode(job.tree), "a/b/two").read_text() == "two\n"
+    backed_up(job)
+    assert numbers(job, "a/b/two") == known
+
+
+def test_what_is_released_after_its_migration_keeps_the_content_that_the_backup_has(
+    lustre: Simulated, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settle(monkeypatch)
+    job = make_job()
+    shell(lustre.root, SETUP)
+    backed_up(job)
+    shell(lustre.root, "echo more >> a/b/two")
+    migrate(lustre, "a/b/two")
+    lustre.ask("release", path="a/b/two")
+    for _ in range(4):
+        assert job.run().exit_code == 3
+        assert Path(os.fsdecode(job.tree), "a/b/two").read_text() == "two\n"
+
+
+@pytest.mark.parametrize(("migrations", "times"), [(1, 2), (1, 4), (2, 4)])
+def test_an_object_that_could_not_be_looked_at_for_long_and_moved_on_has_one_name(
+    lustre: Simulated, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, migrations: int, times: int
+) -> None:
+    settle(monkeypatch)
+    job = make_job()
+    shell(lustre.root, SETUP)
+    backed_up(job)
+    known = numbers(job, "a/b/two")
+    for number in range(migrations):
+        migrate(lustre, "a/b/two", mdt=1 - number)
+    new = fid.parse(lustre.ask("fid_of", path="a/b/two"))
+    look = Looking.look
+
+    def fail(self: Looking, object_id: ObjectId) -> Seen:
+        return Unreadable(path=b"new", reason="not today", object=new) if object_id == new else look(self, object_id)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Looking, "look", fail)
+        for _ in range(times):
+            assert job.run().exit_code == 3
+    shell(lustre.root, "mkdir D; mv a/b/two D/")
+    assert backed_up(job).counts.get("files_copied", 0) == 0
+    assert numbers(job, "D/two") == known

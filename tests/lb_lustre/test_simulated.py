@@ -112,8 +112,10 @@ def test_a_job_may_begin_with_scans_and_go_on_with_the_feed(lustre: Simulated, m
     options = {"filesystem": "simfs", "devices": str(lustre.devices)}
     job.configure(detector="changelog", changelog=options)
     shell(lustre.root, CHANGE)
-    outcome = backed_up(job)
+    outcome = backed_up(job, status=5)  # what changed before it was registered, no record tells
     assert outcome.counts["objects_new"] < 10
+    shell(lustre.root, "echo more >> d/b/two")
+    backed_up(job)
 
 
 def test_a_job_of_a_subdirectory_sees_what_comes_and_goes_and_nothing_of_the_rest(
@@ -295,3 +297,33 @@ def test_a_server_that_is_not_connected_stops_the_run(lustre: Simulated, make_jo
     job.configure(changelog={"devices": str(lustre.devices)})
     outcome = job.run()
     assert (outcome.exit_code, "name the filesystem in the option 'filesystem'" in outcome.message) == (1, True)
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_user_that_is_gone_before_anything_was_cleared_is_missed(
+    lustre: Simulated, make_job: MakeJob, again: bool
+) -> None:
+    shell(lustre.root, SETUP)
+    job = make_job()
+    backed_up(job)
+    shell(lustre.root, "echo seen > a/seen")
+    backed_up(job)
+    assert lustre.cleared() == [0, 0]
+    for mdt in range(2):
+        lustre.ask("deregister", mdt=mdt, user=next(iter(lustre.ask("users", mdt=mdt)["users"])))
+    shell(lustre.root, "echo lost > a/lost")
+    if again:
+        options = {"filesystem": "simfs", "devices": str(lustre.devices), "users": list(lustre.register("lb-new"))}
+        job.configure(changelog=options)
+    backed_up(job, status=5)
+
+
+def test_a_job_that_scanned_before_it_was_registered_scans_once_more(lustre: Simulated, make_job: MakeJob) -> None:
+    job = make_job(detector="scan", users=())
+    shell(lustre.root, SETUP)
+    backed_up(job)
+    shell(lustre.root, "echo new > a/missed; echo more >> a/one; rm a/pipe")
+    options = {"filesystem": "simfs", "devices": str(lustre.devices), "users": list(lustre.register())}
+    job.configure(detector="changelog", changelog=options)
+    backed_up(job, status=5)
+    backed_up(job)

@@ -16,10 +16,12 @@ _NOT_COPIED = "its content is not at hand in the source (released to an archive)
 
 def spare_away(
     catalog: Catalog,
+    *,
     is_away: Callable[[Mapping[str, bytes]], bool],
     run: int,
     kept_collection: int,
     path_of: Callable[[int], bytes | None],
+    is_back: Callable[[Step], bool],
 ) -> None:
     """Take reading content out of the plan where it is away, and into it where it has come back.
 
@@ -29,6 +31,7 @@ def spare_away(
 
     :param is_away: says it of an object's extras.
     :param path_of: the path of an object in the view.
+    :param is_back: whether the view shows that the content is there by now, whatever was seen before.
     """
     steps = AwaySteps(catalog.database, is_away)
     for step in steps.all():
@@ -36,9 +39,14 @@ def spare_away(
         if row is None or lacks_content(row.mode, row.digest):
             _enter_without(catalog, step, row, run, path_of)
         elif (row.size, row.mtime_ns) == (step.size, step.mtime_ns):
+            if tuple(row) == step[: len(row)] and is_back(step):
+                continue  # only a hint led to it: nobody has looked
             catalog.plan.mark_same([step.obj])
-            if catalog.hints.flags(step.id) & HintFlag.DATA:
-                catalog.hints.keep(step.id, HintFlag.DATA, kept_collection)  # compared once it is back
+            kept = catalog.hints.flags(step.id) & (HintFlag.DATA | HintFlag.DAMAGED)
+            if row.ctime_ns != step.ctime_ns:
+                kept |= HintFlag.DATA
+            if kept:
+                catalog.hints.keep(step.id, kept, kept_collection)  # compared once it is back
     steps.want_what_came_back()
 
 

@@ -7,6 +7,7 @@ told. What is collected later has a higher number, and outlives the run.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -60,7 +61,8 @@ def collect(catalog: Catalog, detector: Detector, source: Source, *, run: int | 
         takes no notice of it.
     :raises LbError: when the feed cannot be read.
     """
-    found = detector.collect(source, catalog.meta.get(_CURSOR))
+    cursor = catalog.meta.get(_CURSOR)
+    found = detector.collect(source, cursor)
     number = (catalog.meta.get(COLLECTION) or 0) + 2  # between two a run keeps hints
 
     def place() -> None:
@@ -69,6 +71,8 @@ def collect(catalog: Catalog, detector: Detector, source: Source, *, run: int | 
         if run is not None:
             catalog.runs.update(run, collection=number, cut_ns=found.cut_ns, snapshot=None)
 
+    if not cursor and not detector.complete and found.gap is None and catalog.runs.last_committed() is not None:
+        found = dataclasses.replace(found, gap="the feed is read for the first time; runs before did not use it")
     count = _enter(catalog, found, number, run, place)
     detector.acknowledge(source, found.cursor)
     return Collected(hints=count, gap=found.gap, notes=found.notes)

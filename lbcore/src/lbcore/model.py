@@ -52,6 +52,8 @@ class HintFlag(enum.IntFlag):
     """A directory that lost a name of an object that the feed did not name: its entries are to be listed."""
     DAMAGED = 128
     """Not a word of a feed: the mirror does not hold what the catalog says. It is brought again."""
+    WHOLE = 256
+    """Not a word of a feed: a directory that could not be listed. It is walked, with all that is below."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
@@ -106,6 +107,9 @@ class Observing:
             try:
                 self._take(comparison, detector.observe(self._view, self._scope, known, catalog.hints.all()))
                 if not detector.complete:
+                    olds = [Hint(id=one, flags=HintFlag.NAMES, time_ns=0) for one in catalog.renumbered.unseen()]
+                    if olds:  # before directories are listed: what is in them may be called otherwise
+                        self._take(comparison, detector.observe(self._view, self._scope, known, olds))
                     self._follow(comparison, detector)
             except OSError as error:
                 raise SourceError(f"the source could not be looked at: {error}; nothing was changed") from error
@@ -123,10 +127,11 @@ class Observing:
                 if self._keeping.keepers:
                     spare_away(
                         catalog,
-                        self._keeping.content_is_away,
-                        self._run,
-                        self._kept_collection,
-                        comparison.observed.path_in_view,
+                        is_away=self._keeping.content_is_away,
+                        run=self._run,
+                        kept_collection=self._kept_collection,
+                        path_of=comparison.observed.path_in_view,
+                        is_back=lambda step: self._is_back(comparison.observed.path_in_view(step.obj), step.mode),
                     )
                 Order(catalog).settle()
                 catalog.listings.drop_planned()
@@ -134,6 +139,15 @@ class Observing:
                     catalog.runs.update(self._run, view_from_ns=started_ns, view_to_ns=time.time_ns())
         finally:
             comparison.close()
+
+    def _is_back(self, path: bytes | None, mode: int) -> bool:
+        """Whether content that was away is there."""
+        if path is None:
+            return False
+        try:
+            return not self._keeping.content_is_away(self._keeping.read(os.path.join(self._view.root, path), mode))
+        except OSError:
+            return False  # it is asked once more, if it ever is to be read
 
     def _prove(self, root: ObjectId) -> None:
         """The view still is what it was: a source that went away while it was read is not an empty one."""
@@ -153,12 +167,15 @@ class Observing:
             for obj, directory_id in comparison.observed.take_new_directories():
                 path = comparison.observed.path_in_view(obj)
                 if path is None:
+                    self._keep(directory_id, HintFlag.WHOLE)
                     continue
                 walker = Walker(
                     self._view, self._scope, self._catalog.listings,
                     racy_seconds=self._racy_seconds, workers=self._workers,
                 )  # fmt: skip
                 self._take(comparison, walker.walk(path, directory_id))
+                if not walker.reached:  # it was moved away, or replaced, before it was opened
+                    self._keep(directory_id, HintFlag.WHOLE)
             self._list_doubtful(comparison)
             wanted = comparison.observed.take_unexplained() - asked
             unconnected = comparison.observed.take_unconnected()
@@ -183,6 +200,13 @@ class Observing:
                 self._view, self._scope, catalog.listings, racy_seconds=self._racy_seconds, workers=self._workers
             )
             self._take(comparison, walker.walk(path, known.id, lambda one: catalog.objects.by_id(one) is None))
+            if not walker.reached:
+                self._keep(known.id, HintFlag.LIST)
+
+    def _keep(self, object_id: ObjectId, flags: HintFlag) -> None:
+        """The next run is to look there."""
+        with self._catalog.database.transaction():
+            self._catalog.hints.keep(object_id, flags, self._kept_collection)
 
     def _take(self, comparison: Comparison, seen: Iterator[Seen]) -> None:
         """Feed observations to the comparison, some thousand rows a transaction."""

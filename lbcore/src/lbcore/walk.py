@@ -74,6 +74,9 @@ class Walker:
         self._racy_ns = int(racy_seconds * 1e9)
         self._workers = workers
         self._seen = SpillList()
+        self._first: ObjectId | None = None
+        self.reached = False
+        """Whether the directory that the walk began with could be listed."""
         self._into: Callable[[ObjectId], bool] = lambda directory_id: True
 
     def walk(
@@ -84,6 +87,7 @@ class Walker:
         :param into: which of the directories below are listed too.
         """
         self._into = into
+        self._first = directory_id
         started_ns = time.time_ns()
         with (
             contextlib.closing(self),
@@ -226,11 +230,12 @@ class Walker:
             if self._view.stable or not reading.vanished:
                 yield Unreadable(path=directory.path, reason=reading.error, directory=directory.id)
             return
+        self.reached |= directory.id == self._first
         if not self._view.stable:
             self._seen.append((*directory, reading.mtime_ns, reading.ctime_ns, reading.read_ns))
         for name, error in reading.failed:
             path = directory.path + b"/" + name if directory.path else name
-            yield Unreadable(path=path, reason=os.strerror(error))
+            yield Unreadable(path=path, reason=os.strerror(error), directory=directory.id)
         if reading.same:
             yield Listing(
                 directory=directory.id,

@@ -18,7 +18,7 @@ from lb_lustre.errors import LustreError
 from lb_lustre.feed import Feed
 from lb_lustre.feeds import find_feeds
 from lb_lustre.flushing import Flushing
-from lb_lustre.ledger import Entry, Ledger, advance, judge
+from lb_lustre.ledger import Entry, Ledger, advance, judge, judge_rest
 from lb_lustre.looking import Looking
 from lb_lustre.mounts import find_device, find_mount
 from lb_lustre.options import ChangelogOptions
@@ -66,7 +66,7 @@ class Changelog:
             before = ledger.entries.get(feed.mdt)
             server = self._server(feed.mdt, filesystem)
             if server is None:
-                return before, None
+                return self._as_configured(feed.mdt, before)
             return ensure(server, self._options.user_name(source.job), self._options.user_id(feed.mdt), before)
 
         with ThreadPoolExecutor(len(feeds), thread_name_prefix="lb-changelog") as pool:
@@ -80,9 +80,10 @@ class Changelog:
         for feed, stream in zip(feeds, streams, strict=True):
             before, _ = looked[feed.mdt]
             known = before if feed.mdt in ledger.entries else None
-            gaps.append(judge(feed.mdt, known, stream) if cursor else None)
+            gaps += [judge(feed.mdt, known, stream), judge_rest(feed.mdt, known, stream)] if cursor else []
             after = advance(before, stream, now_ns, _SETTLED_NS)
-            entries[feed.mdt] = dataclasses.replace(after, user=before.user if before is not None else "")
+            user = before.user if before is not None else self._options.user_id(feed.mdt) or ""
+            entries[feed.mdt] = dataclasses.replace(after, user=user)
         cut_ns = ledger.cut(_newest(streams), now_ns)
         first_seen = openfiles.since(ledger.opened, opened, now_ns) if self._options.max_open else {}
         ahead = Ledger(
@@ -132,6 +133,15 @@ class Changelog:
             return feed.read(entries.get(feed.mdt) or Entry(cleared=0), reduction, lock)
 
         return reduction, list(pool.map(read, feeds))
+
+    def _as_configured(self, mdt: str, before: Entry | None) -> tuple[Entry | None, str | None]:
+        """Of a server that is not asked: what is known of it, and why that does not hold any more."""
+        user = self._options.user_id(mdt) or ""
+        if before is None:
+            return None, None
+        changed = before.user and user and before.user != user
+        gap = f"{mdt}: this job is registered as {user} now, and was as {before.user}" if changed else None
+        return dataclasses.replace(before, user=user or before.user), gap
 
     def _server(self, mdt: str, filesystem: str) -> Server | None:
         """Whom to ask about a changelog; None where nobody is configured."""

@@ -101,6 +101,13 @@ def judge(mdt: str, before: Entry | None, stream: Stream) -> str | None:
     return None
 
 
+def judge_rest(mdt: str, before: Entry | None, stream: Stream) -> str | None:
+    """Why what was left on the server cannot be all that was left there; not to be asked of a snapshot's changelog."""
+    if before is not None and before.seen > before.cleared and not stream.records:
+        return f"{mdt}: the records {before.cleared + 1} to {before.seen}, which were not cleared, are gone"
+    return None
+
+
 def advance(before: Entry | None, stream: Stream, now_ns: int, settled_ns: int) -> Entry:
     """The entry after a collection.
 

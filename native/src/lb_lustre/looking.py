@@ -105,7 +105,10 @@ class Looking:
         while (place := self._known(at)) is None:
             if len(climbed) > _DEEPEST:
                 raise LustreError(f"the directories above {fid.text(object_id)} make a circle")
-            parent, name = self._links(at)[0]
+            links = self._links(at)
+            if not links:
+                raise LustreError(f"the link EA of {fid.text(at)} names no parent")
+            parent, name = links[0]
             climbed.append((at, name))
             at = parent
         for directory, name in reversed(climbed):

@@ -58,6 +58,11 @@ class Renumbered:
         """Whether there are any."""
         return self._database.value("SELECT 1 FROM renumbered LIMIT 1") is not None
 
+    def unseen(self) -> list[ObjectId]:
+        """Old ids that the catalog knows and that were not looked at."""
+        sql = "SELECT old FROM renumbered WHERE seen = ? AND old IN (SELECT id FROM object)"
+        return [old for (old,) in self._database.execute(sql, (Old.UNSEEN,))]
+
     def restart(self) -> None:
         """The source is looked at anew."""
         self._database.execute("UPDATE renumbered SET seen = ? WHERE seen != ?", (Old.UNSEEN, Old.UNSEEN))
@@ -76,7 +81,20 @@ class Renumbered:
             new, steps = row[0], steps + 1
             if row[2]:
                 return Before(new, Old(row[1]))
+            if row[1] == Old.THERE:
+                return None  # this view is older than what it was called later
         return None
+
+    def unseen_before(self, new: ObjectId) -> list[ObjectId]:
+        """The earlier ids, up to the one that the catalog knows, of which nothing was seen yet."""
+        found, steps = [], 0
+        while (row := self._preceding(new)) is not None and steps < _LONGEST:
+            new, steps = row[0], steps + 1
+            if row[1] == Old.UNSEEN:
+                found.append(new)
+            if row[2]:
+                break
+        return found
 
     def see(self, old: ObjectId, seen: Old) -> None:
         """Note what was seen."""
@@ -88,8 +106,10 @@ class Renumbered:
         :param keep_waiting: but not where the old id is gone and the new one could not be looked at.
         """
         self._database.execute(
-            "DELETE FROM renumbered WHERE collection <= ? AND NOT (seen = ? AND ?)",
-            (collection, Old.GONE, keep_waiting),
+            "DELETE FROM renumbered WHERE collection <= ? AND NOT (? AND old IN (WITH RECURSIVE waiting (old, new) AS ("
+            "SELECT old, new FROM renumbered WHERE seen != ? AND old IN (SELECT id FROM object) UNION "
+            "SELECT r.old, r.new FROM waiting w JOIN renumbered r ON r.old = w.new) SELECT old FROM waiting))",
+            (collection, keep_waiting, Old.THERE),
         )
 
     def _following(self, old: ObjectId) -> ObjectId | None:

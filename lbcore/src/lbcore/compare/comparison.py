@@ -62,6 +62,7 @@ class Comparison:
         if seen.object is not None:
             self._draft.keep_hint(seen.object, HintFlag.NAMES)  # no feed may name it again
         if seen.directory is not None:
+            self._draft.keep_hint(seen.directory, HintFlag.WHOLE)
             self._draft.flush()
             number = self._draft.number(seen.directory)
             if number is not None:

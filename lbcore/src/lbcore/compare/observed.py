@@ -30,6 +30,11 @@ class Observed:
         self._unexplained: set[ObjectId] = set()
         self._new_directories: list[tuple[int, ObjectId]] = []
         self._doubtful_directories: set[int] = set(draft.catalog.hints.directories(HintFlag.LIST))
+        self._new_directories += [
+            (obj, row.id)
+            for obj in draft.catalog.hints.directories(HintFlag.WHOLE)
+            if (row := draft.catalog.objects.get(obj)) is not None
+        ]
         self._untold: dict[int, Observation] = {}
 
     def see(self, seen: Observation) -> None:
@@ -79,13 +84,15 @@ class Observed:
         renumbered = self._catalog.renumbered
         after = renumbered.after(seen.id)
         if self._catalog.objects.by_id(seen.id) is None:
-            if after is not None and seen.attributes is None:
-                return True  # it was called so for a while
-            before = renumbered.before(seen.id)
-            if before is None or before.seen != Old.UNSEEN:
+            if after is not None:
+                renumbered.see(seen.id, Old.GONE if seen.attributes is None else Old.THERE)
+                if seen.attributes is None:
+                    return True  # it was called so for a while
+            unseen = renumbered.unseen_before(seen.id)
+            if renumbered.before(seen.id) is None or not unseen:
                 return False
             self._unconnected.append(seen)
-            self._unexplained.add(before.id)
+            self._unexplained |= set(unseen)
             return True
         if after is None or self._catalog.objects.by_id(after) is not None:
             return False
