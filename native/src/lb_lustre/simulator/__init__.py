@@ -15,4 +15,15 @@ It follows what a real Lustre 2.17 was seen to do (the reference; recordings). W
   uses ``ioctl``, this one asks by extended attributes ``trusted.simulated.*``.
 - Each server has its ``.lustre/lost+found/MDTxxxx``, as if LFSCK had been started there.
 - Layouts are kept, inherited and given to new files; content lies in ordinary files whatever they say.
+- All records are of one job, one user and one client, whoever did it.
+- An open of what exists has no ``O_CREAT``, of which FUSE does not tell; and what the kernel denies never gets here, so
+  that there is no NOPEN.
+- A client never keeps a file open that was closed: each open and close is recorded, at once.
+- New files get no ``user.job``.
+- A directory has one object however many stripes it has; only its entries that were migrated are spread by their names.
+- There are no mirrors of content.
+- Files cannot be mapped for writing into what is shared (``mmap``).
+- The flags of chattr(1) are kept, and nobody obeys them.
+
+``tests/lb_lustre/test_fidelity.py`` runs the recorded scripts on it, and compares the records.
 """

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from lb_lustre import fid
+from lb_lustre import fid, layout
 from lb_lustre.record import Type
 from lb_lustre.simulator.changelog import Changelog
 from lb_lustre.simulator.filesystem import Filesystem
@@ -123,6 +123,29 @@ class Control:
         """``lfs migrate -m``; the new FID."""
         return fid.text(self._filesystems[self._live].migrate(os.fsencode(path), mdt).fid)
 
+    def migrate_entry(self, path: str, mdt: int, source: str) -> None:
+        """What ``lfs migrate -m`` of a directory does to an entry; ``source`` is the FID that the directory had."""
+        self._filesystems[self._live].migrate_entry(os.fsencode(path), mdt, fid.parse(source))
+
+    def migrated(self, path: str, servers: list[int]) -> None:
+        """What it does to the directory in the end."""
+        self._filesystems[self._live].migrated(os.fsencode(path), servers)
+
+    def open_volatile(self, path: str) -> None:
+        """What ``lfs migrate`` of a file copies it into."""
+        filesystem = self._filesystems[self._live]
+        filesystem.open_volatile(filesystem.find(os.fsencode(path)).mdt)
+
+    def lay_out_anew(self, path: str, value: str) -> None:
+        """``lfs migrate`` of a file; the layout in hexadecimal."""
+        filesystem = self._filesystems[self._live]
+        filesystem.lay_out_anew(filesystem.find(os.fsencode(path)), layout.parse(bytes.fromhex(value)))
+
+    def swap_layouts(self, path: str, other: str) -> None:
+        """``lfs swap_layouts``."""
+        filesystem = self._filesystems[self._live]
+        filesystem.swap_layouts(filesystem.find(os.fsencode(path)), filesystem.find(os.fsencode(other)))
+
     def populate(self, files: int, per_directory: int) -> None:
         """Make so many empty files, ``NNNNNN/NNNNNNNN``, faster than through the mount."""
         filesystem = self._filesystems[self._live]
@@ -146,8 +169,8 @@ class Control:
 
     def set_hsm(self, path: str, states: int, archive: int = 1) -> None:
         """``lfs hsm_set``, and what a copytool does; kept as ``struct hsm_attrs`` (lustre_idl.h)."""
-        one = self._filesystems[self._live].find(os.fsencode(path))
-        one.kept.set_hsm(states, archive)
+        filesystem = self._filesystems[self._live]
+        filesystem.set_hsm(filesystem.find(os.fsencode(path)), states, archive)
 
     def disconnect(self, mdt: int, error: str) -> None:
         """This client has no connection to a server: its objects cannot be reached, in no filesystem."""
@@ -175,9 +198,11 @@ class Control:
         return [filesystem.released_opened, filesystem.recalled]
 
     def make_striped(self, path: str, count: int, first: int, kind: int) -> None:
-        """``lfs mkdir``."""
-        one = self._filesystems[self._live].make(os.fsencode(path), stat.S_IFDIR | 0o755)
-        one.kept.stripe(count, first, kind, [bytes(16)] * count)
+        """``lfs mkdir``: with one stripe, a plain directory on that server."""
+        mdt = None if first < 0 else first
+        one = self._filesystems[self._live].make(os.fsencode(path), stat.S_IFDIR | 0o755, mdt=mdt)
+        if count > 1:
+            one.kept.stripe(count, one.mdt, kind, [bytes(16)] * count)
 
     def stripe_by_default(self, path: str, value: str) -> None:
         """``lfs setdirstripe -D``; the attribute in hexadecimal."""

@@ -10,13 +10,17 @@ import stat
 import struct
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 import xxhash
 
 from lb_lustre import fid, layout
-from lb_lustre.record import Record, Type
+from lb_lustre.extras import DEFAULT_STRIPES_XATTR
+from lb_lustre.record import Type
+from lb_lustre.simulator import acl
 from lb_lustre.simulator.changelog import Changelog
 from lb_lustre.simulator.layout import Kept
+from lb_lustre.simulator.recording import Recorder, open_bits
 from lbcore.model import ObjectId
 
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_APPEND | os.O_TRUNC
@@ -25,30 +29,8 @@ _SEQUENCES_APART = 0x40000000
 _LINK_EA = struct.Struct("<IIQII")  # magic, number, size, time of an overflow, padding (lustre_idl.h)
 _LINK_EA_MAGIC = 0x11EAF1DF
 _LINK_EA_MAX_BYTES = 4096
-_ACCESS_ACL = "system.posix_acl_access"
-_MINIMAL_ACL_BYTES = 4 + 3 * 8
-
-
-# An access ACL and the mode say the same of the owner, the group class and the others (acl(5)); the kernel keeps an
-# ACL as a version and entries of tag, permissions and id (linux/posix_acl_xattr.h).
-_ACL_ENTRY = struct.Struct("<HHI")
-_OWNER, _GROUP, _MASK, _OTHER = 0x01, 0x04, 0x10, 0x20
-
-
-def _entries(acl: bytes) -> list[tuple[int, int, int]]:
-    return list(_ACL_ENTRY.iter_unpack(acl[4:]))
-
-
-def _mode_of(acl: bytes) -> int:
-    found = {tag: permissions for tag, permissions, _ in _entries(acl)}
-    return found[_OWNER] << 6 | found.get(_MASK, found[_GROUP]) << 3 | found[_OTHER]
-
-
-def _with_mode(acl: bytes, mode: int) -> bytes:
-    entries = _entries(acl)
-    group = _MASK if any(tag == _MASK for tag, _, _ in entries) else _GROUP
-    classes = {_OWNER: mode >> 6 & 7, group: mode >> 3 & 7, _OTHER: mode & 7}
-    return acl[:4] + b"".join(_ACL_ENTRY.pack(tag, classes.get(tag, old), who) for tag, old, who in entries)
+_FNV_1A_64 = 2
+"""By which hash of their names entries of a migrated directory are divided."""
 
 
 def fail(code: int) -> OSError:
@@ -75,6 +57,10 @@ class Object:
     xattrs: dict[str, bytes] = field(default_factory=dict)
     recorded_at: int = -1
     """See ``Changelog.add``."""
+    is_placed: bool = False
+    """Whether somebody said on which server this directory lies; those below it lie there too."""
+    opens: dict[tuple[int, int, int], int] = field(default_factory=dict)
+    """How often it is open, by user, group and how."""
     flushes: int = 0
     """How often writers were asked to send what they had cached."""
     kept: Kept = field(init=False)
@@ -112,6 +98,7 @@ class Filesystem:
         self.name = name
         self.contents = contents
         self.changelogs = [Changelog(number) for number in range(mdts)]
+        self._recorder = Recorder()
         self.objects: dict[ObjectId, Object] = {
             fid.ROOT: Object(fid=fid.ROOT, mdt=0, mode=stat.S_IFDIR | 0o755, links={(fid.ROOT, b""): None})
         }
@@ -199,36 +186,40 @@ class Filesystem:
 
     # -- recording ----------------------------------------------------------------------------------------------
 
-    def _record(self, mdt: int, kind: Type, one: Object | None, **fields: object) -> None:
-        record = Record(
-            index=0, type=kind, time_ns=time.time_ns(), target=one.fid if one else bytes(16),
-            jobid=b"simulated.0", owner=(0, 0), nid=bytes(24), **fields,  # type: ignore[arg-type]
-        )  # fmt: skip
+    def _record(self, mdt: int, kind: Type, one: Object | None, **fields: Any) -> None:
+        record = self._recorder.fill(kind, one.fid if one else bytes(16), **fields)
         recorded_at = self.changelogs[mdt].add(record, one.recorded_at if one else -1)
         if one is not None:
             one.recorded_at = recorded_at
 
-    def _changed(self, one: Object, kind: Type, **fields: object) -> None:
+    def _changed(self, one: Object, kind: Type, **fields: Any) -> None:
         self._record(one.mdt, kind, one, **fields)
 
     # -- names --------------------------------------------------------------------------------------------------
 
-    def make(self, path: bytes, mode: int, *, uid: int = 0, gid: int = 0, rdev: int = 0, target: bytes = b"") -> Object:
-        """A new object of the kind that ``mode`` says."""
+    def make(
+        self, path: bytes, mode: int, *, uid: int = 0, gid: int = 0, rdev: int = 0, target: bytes = b"",
+        mdt: int | None = None,
+    ) -> Object:  # fmt: skip
+        """A new object of the kind that ``mode`` says; of a directory, ``mdt`` is the server that was asked for."""
         parent, name = self._place(path)
         if name in parent.entries:
             raise fail(errno.EEXIST)
-        kind, mdt = Type.MKNOD, parent.mdt
+        kind, is_placed = Type.MKNOD, False
         if stat.S_ISDIR(mode):
             kind = Type.MKDIR
-            mdt = (parent.mdt + len(parent.entries)) % len(self.changelogs)  # item 13: it may land anywhere
+            is_placed = parent.is_placed or mdt is not None
+            if mdt is None and not parent.is_placed:
+                mdt = (parent.mdt + len(parent.entries)) % len(self.changelogs)  # item 13: it may land anywhere
         elif stat.S_ISREG(mode):
             kind = Type.CREAT
         elif stat.S_ISLNK(mode):
             kind = Type.SLINK
+        mdt = parent.mdt if mdt is None else mdt
         self._numbers[mdt] += 1
         number = fid.pack(_FIRST_SEQUENCE + mdt * _SEQUENCES_APART, self._numbers[mdt], 0)
         one = Object(fid=number, mdt=mdt, mode=mode, uid=uid, gid=gid, rdev=rdev, link_target=target)
+        one.is_placed = is_placed
         one.kept = Kept(mode, parent.kept)
         self.objects[number] = one
         if stat.S_ISREG(mode):
@@ -330,6 +321,38 @@ class Filesystem:
         parent, name = self._place(path)
         one = self.find(path)
         old = one.fid
+        self._renumber(one, mdt)
+        self._record(
+            mdt, Type.MIGRT, one, parent=parent.fid, name=name, source=old, source_parent=parent.fid, source_name=name,
+            version=False,
+        )  # fmt: skip
+        return one
+
+    def migrate_entry(self, path: bytes, mdt: int, source: ObjectId) -> None:
+        """An entry of a directory that is another object now: its last name there brings the object itself.
+
+        :param source: the FID that the directory had; its entries come in the reverse order of their names.
+        """
+        parent, name = self._place(path)
+        one = self.find(path)
+        old, old_mdt = one.fid, one.mdt
+        later = [link for above, link in one.links if above == parent.fid and link < name]
+        if not later and mdt != one.mdt:
+            self._renumber(one, mdt)
+        self._record(
+            old_mdt, Type.MIGRT, one, parent=source, name=name, source=old, source_parent=parent.fid, source_name=name,
+            version=False,
+        )  # fmt: skip
+
+    def migrated(self, path: bytes, servers: list[int]) -> None:
+        """All entries of a directory were migrated: it is on these servers now."""
+        one = self.find(path)
+        if len(servers) > 1:
+            one.kept.stripe(len(servers), servers[0], _FNV_1A_64, [bytes(16)] * len(servers))
+        self._changed(one, Type.LYOUT)
+
+    def _renumber(self, one: Object, mdt: int) -> None:
+        old = one.fid
         self._numbers[mdt] += 1
         new = fid.pack(_FIRST_SEQUENCE + mdt * _SEQUENCES_APART, self._numbers[mdt], 0)
         if stat.S_ISREG(one.mode):
@@ -344,43 +367,56 @@ class Filesystem:
             names = self.objects[child].links
             self.objects[child].links = {(new if above == old else above, link): None for above, link in names}
         one.touch(content=False)
-        self._record(
-            mdt, Type.MIGRT, one, parent=parent.fid, name=name, source=old, source_parent=parent.fid, source_name=name,
-            version=False,
-        )  # fmt: skip
-        return one
 
     # -- attributes ---------------------------------------------------------------------------------------------
 
     def set_mode(self, one: Object, mode: int) -> None:
         """chmod(2)."""
         one.mode = stat.S_IFMT(one.mode) | mode & 0o7777
-        if _ACCESS_ACL in one.xattrs:
-            one.xattrs[_ACCESS_ACL] = _with_mode(one.xattrs[_ACCESS_ACL], mode)
+        if acl.XATTR in one.xattrs:
+            one.xattrs[acl.XATTR] = acl.with_mode(one.xattrs[acl.XATTR], mode)
         one.touch(content=False)
         self._changed(one, Type.SATTR, type_flags=0x14)
 
     def set_owner(self, one: Object, uid: int, gid: int) -> None:
         """chown(2); -1 stays as it is."""
-        one.uid = one.uid if uid < 0 or uid == 0xFFFFFFFF else uid
-        one.gid = one.gid if gid < 0 or gid == 0xFFFFFFFF else gid
+        valid = 0x84 if stat.S_ISREG(one.mode) else 0x4  # of a file, its blocks change hands too
+        if uid not in (-1, 0xFFFFFFFF):
+            one.uid, valid = uid, valid | 0x20
+        if gid not in (-1, 0xFFFFFFFF):
+            one.gid, valid = gid, valid | 0x40
         one.touch(content=False)
-        self._changed(one, Type.SATTR, type_flags=0x64)
+        self._changed(one, Type.SATTR, type_flags=valid)
 
-    def set_times(self, one: Object, atime: int, mtime: int) -> None:
-        """utimensat(2)."""
-        one.times = [atime, mtime, int(time.time())]
-        self._changed(one, Type.MTIME, type_flags=0x7, parent=next(iter(one.links))[0])
+    def set_times(self, one: Object, atime: int | None, mtime: int | None) -> None:
+        """utimensat(2); None stays as it is. Of what is set, only the first of MTIME, CTIME, ATIME is recorded."""
+        one.times = [
+            one.times[0] if atime is None else atime,
+            one.times[1] if mtime is None else mtime,
+            int(time.time()),
+        ]
+        if mtime is None:
+            self._changed(one, Type.CTIME, type_flags=0x5)
+        else:
+            self._changed(one, Type.MTIME, type_flags=0x6 | (atime is not None), parent=self._first_parent(one))
+
+    @staticmethod
+    def _first_parent(one: Object) -> ObjectId:
+        return next(iter(one.links), (bytes(16), b""))[0]
 
     def set_xattr(self, one: Object, name: str, value: bytes | None) -> None:
         """Set an extended attribute, or remove it (None).
 
         :raises OSError: ENODATA when there is none to remove.
         """
+        before = one.kept.layout
         if value is not None and one.kept.takes(name, value):
-            if name in (layout.XATTR, "trusted.lov"):
+            if one.kept.layout is not before:
                 one.touch(content=False)
-                self._changed(one, Type.XATTR if one.is_directory else Type.LYOUT)
+                self._changed(one, Type.LYOUT)
+            elif name == DEFAULT_STRIPES_XATTR:
+                one.touch(content=False)
+                self._changed(one, Type.XATTR, xattr=os.fsencode(name))
             return
         if value is None:
             if name not in one.xattrs:
@@ -388,12 +424,12 @@ class Filesystem:
             del one.xattrs[name]
         else:
             one.xattrs[name] = value
-            if name == _ACCESS_ACL:
-                one.mode = stat.S_IFMT(one.mode) | one.mode & 0o7000 | _mode_of(value)
-                if len(value) == _MINIMAL_ACL_BYTES:
+            if name == acl.XATTR:
+                one.mode = stat.S_IFMT(one.mode) | one.mode & 0o7000 | acl.mode_of(value)
+                if len(value) == acl.MINIMAL_BYTES:
                     del one.xattrs[name]  # it says no more than the mode does
         one.touch(content=False)
-        if name == _ACCESS_ACL:
+        if name == acl.XATTR:
             self._changed(one, Type.CTIME, type_flags=0x4)  # section 9, item 16
         else:
             self._changed(one, Type.XATTR, xattr=os.fsencode(name))
@@ -435,28 +471,70 @@ class Filesystem:
 
     def instantiate(self, one: Object) -> None:
         """A file is going to be written to: from now on it has objects, and keeps its layout."""
-        one.kept.instantiate(fid.unpack(one.fid)[1])
+        self._instantiate(one, 0)
 
-    def opened(self, one: Object, flags: int) -> None:
-        """Somebody opened a file."""
-        writing = flags & os.O_ACCMODE != os.O_RDONLY
+    def _instantiate(self, one: Object, upto: int) -> None:
+        for _ in range(one.kept.instantiate(fid.unpack(one.fid)[1], upto)):
+            self._changed(one, Type.LYOUT)
+
+    def opened(self, one: Object, flags: int, owner: tuple[int, int], *, created: bool = False) -> None:
+        """Somebody opened a file or directory; how often the same user did it in the same way is recorded once."""
+        bits = open_bits(flags)
+        by = (*owner, bits & 0x3)
+        one.opens[by] = one.opens.get(by, 0) + 1
         self.released_opened += one.kept.is_released
-        self._changed(one, Type.OPEN, type_flags=2 if writing else 1, open_flags=2 if writing else 1)
+        if one.opens[by] == 1:
+            bits |= 0x8 if created else 0
+            self._changed(one, Type.OPEN, type_flags=bits, open_flags=bits)
 
-    def closed(self, one: Object, flags: int) -> None:
-        """Somebody closed a file; of those who only read it is recorded where OPEN is in a mask (item 10 and 15)."""
-        if one.fid not in self.objects:
-            return
-        if flags & _WRITING:
-            self._changed(one, Type.CLOSE, type_flags=0x42)
-        elif Type.OPEN in self.changelogs[one.mdt].mask:
-            self._changed(one, Type.CLOSE, type_flags=0x1)
+    def closed(self, one: Object, flags: int, owner: tuple[int, int], *, written: bool = False) -> None:
+        """Somebody closed it: recorded of those who only read where OPEN is in a mask (section 9, items 10 and 15).
+
+        :param written: the client sends the time of its writing too.
+        """
+        bits = open_bits(flags)
+        by = (*owner, bits & 0x3)
+        one.opens[by] -= 1
+        if written:
+            self._changed(one, Type.MTIME, type_flags=0x6, parent=self._first_parent(one))
+        opens_recorded = Type.OPEN in self.changelogs[one.mdt].mask
+        if (opens_recorded and not one.opens[by]) or (not opens_recorded and flags & _WRITING):
+            self._changed(one, Type.CLOSE, type_flags=bits)
 
     def read(self, one: Object) -> None:
         """Somebody reads: what is released comes back first."""
         if one.kept.is_released:
             self.recalled += 1
             self.recall(one)
+
+    def open_volatile(self, mdt: int) -> None:
+        """A file without a name, which is gone once it is closed: only that it was opened is recorded (item 17)."""
+        self._numbers[mdt] += 1
+        number = fid.pack(_FIRST_SEQUENCE + mdt * _SEQUENCES_APART, self._numbers[mdt], 0)
+        bits = 0xCA
+        self._record(mdt, Type.OPEN, Object(fid=number, mdt=mdt, mode=stat.S_IFREG), type_flags=bits, open_flags=bits)
+
+    def lay_out_anew(self, one: Object, wanted: layout.Layout) -> None:
+        """``lfs migrate``: the content moves to other objects."""
+        one.kept.lay_out_anew(wanted, fid.unpack(one.fid)[1])
+        self._changed(one, Type.LYOUT)
+
+    def swap_layouts(self, one: Object, other: Object) -> None:
+        """Two files exchange their content; neither its names, owner nor times (section 9, item 17)."""
+        for each in (one, other):
+            self.flush(each)
+        aside = self.content_path(one.fid) + b".swapped"
+        os.rename(self.content_path(one.fid), aside)
+        os.rename(self.content_path(other.fid), self.content_path(one.fid))
+        os.rename(aside, self.content_path(other.fid))
+        one.kept.layout, other.kept.layout = other.kept.layout, one.kept.layout
+        for each in (other, one):
+            self._changed(each, Type.LYOUT)
+
+    def set_hsm(self, one: Object, states: int, archive: int) -> None:
+        """``lfs hsm_set``."""
+        one.kept.set_hsm(states, archive)
+        self._changed(one, Type.HSM, type_flags=5 << 7)
 
     def release(self, one: Object) -> None:
         """``lfs hsm_release``, after it was archived."""
@@ -472,14 +550,20 @@ class Filesystem:
         """``lfs project``."""
         one.kept.project, one.kept.inherits_project = project, inherits
         one.touch(content=False)
-        self._changed(one, Type.SATTR, type_flags=0x4)
+        self._changed(one, Type.SATTR, type_flags=0x200)
+
+    def set_flags(self, one: Object, flags: int) -> None:
+        """chattr(1)."""
+        one.kept.flags = flags
+        one.touch(content=False)
+        self._changed(one, Type.SATTR, type_flags=0x200)
 
     def write(self, one: Object, fd: int, data: bytes, offset: int) -> int:
         """Content changes; nothing is recorded before the file is closed."""
         if self.late and one.fid in self.objects and one.fid not in self._unsent:
             shutil.copyfile(self.content_path(one.fid), self._servers_path(one.fid))
             self._unsent.add(one.fid)
-        self.instantiate(one)
+        self._instantiate(one, offset + len(data))
         one.touch(content=True)
         return os.pwrite(fd, data, offset)
 
@@ -503,4 +587,7 @@ class Filesystem:
         os.truncate(self.content_path(one.fid), length)
         self.instantiate(one)
         one.touch(content=True)
-        self._changed(one, Type.TRUNC, type_flags=0xE)
+        if one.kept.is_on_metadata_server:
+            self._changed(one, Type.MTIME, type_flags=0x6, parent=self._first_parent(one))  # section 9, item 17
+        else:
+            self._changed(one, Type.TRUNC, type_flags=0xE)

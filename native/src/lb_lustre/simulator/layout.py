@@ -29,6 +29,8 @@ _DEFAULT = layout.Plain(
 )  # fmt: skip
 _HSM = struct.Struct("<IIQQ")
 EXISTS, RELEASED, ARCHIVED = 0x01, 0x04, 0x08
+_ON_METADATA_SERVER = 0x100
+"""LOV_PATTERN_MDT (lustre_user.h)."""
 _IGNORED = ("dataver", "fid", "hsm", "lfsck_ns", "link", "lma", "lmv", "projid", "som", "version")
 """Setting these, in the namespace ``trusted``, succeeds and does nothing."""
 POOLS = (b"", b"fast", b"flash")
@@ -47,6 +49,8 @@ class Kept:
         self.stripes = b""
         self.default_stripes = b""
         self.hsm = b""
+        self.flags = 0
+        """Of chattr(1); they are kept, and nobody obeys them."""
         if parent is None:
             return
         if parent.layout is not None and (self.has_layout or self.is_directory):
@@ -94,6 +98,9 @@ class Kept:
         return name.startswith("trusted.") and name.removeprefix("trusted.") in _IGNORED
 
     def _lay_out(self, value: bytes) -> None:
+        if self.is_directory and not value:
+            self.layout = None
+            return
         try:
             wanted = layout.template(layout.parse(value))
         except LustreError:
@@ -105,18 +112,35 @@ class Kept:
 
     # -- what happens to it ---------------------------------------------------------------------------------------
 
-    def instantiate(self, number: int) -> None:
-        """The first write: each stripe gets an object."""
-        if self.layout is not None and not _has_objects(self.layout):
-            self.layout = _with_objects(self.layout, number)
+    def instantiate(self, number: int, upto: int) -> int:
+        """Content is written below ``upto`` bytes: each stripe gets an object.
+
+        :returns: how many components beyond the first got theirs.
+        """
+        if self.layout is None:
+            return 0
+        before = _count_with_objects(self.layout)
+        if not before or isinstance(self.layout, layout.Composite):
+            self.layout = _with_objects(self.layout, number, upto)
+        return _count_with_objects(self.layout) - max(before, 1)
 
     def stripe(self, count: int, first: int, kind: int, shards: list[bytes]) -> None:
         """The directory is made with stripes."""
         self.stripes = STRIPES.pack(0x0CD20CD0, count, first, kind, 1, 0, 0, 0, bytes(8), bytes(16)) + b"".join(shards)
 
+    def lay_out_anew(self, wanted: layout.Layout, number: int) -> None:
+        """``lfs migrate``: the content moves to other objects."""
+        self.layout = _with_objects(wanted, number, 1)
+
     def set_hsm(self, states: int, archive: int) -> None:
         """The state is set (``struct hsm_attrs``)."""
         self.hsm = _HSM.pack(0, states, archive, 0)
+
+    @property
+    def is_on_metadata_server(self) -> bool:
+        """Whether content begins there, and not on an object storage server (DoM)."""
+        first = self.layout.components[0].layout if isinstance(self.layout, layout.Composite) else self.layout
+        return isinstance(first, layout.Plain) and bool(first.pattern & _ON_METADATA_SERVER)
 
     @property
     def is_released(self) -> bool:
@@ -146,16 +170,26 @@ def _has_objects(one: layout.Layout) -> bool:
     return isinstance(one, layout.Plain) and (bool(one.objects) or one.object_id != bytes(16))
 
 
-def _with_objects(one: layout.Layout, number: int) -> layout.Layout:
-    """A component beyond the first gets its objects when it is written to, which is left out here."""
+def _count_with_objects(one: layout.Layout) -> int:
     if isinstance(one, layout.Composite):
-        first, *others = one.components
-        made = _with_objects(first.layout, number)
-        assert not isinstance(made, layout.Composite)
-        return dataclasses.replace(
-            one, generation=one.generation + 1,
-            components=(dataclasses.replace(first, flags=first.flags | 0x10, layout=made), *others),
-        )  # fmt: skip
+        return sum(_has_objects(component.layout) for component in one.components)
+    return int(_has_objects(one))
+
+
+def _with_objects(one: layout.Layout, number: int, upto: int) -> layout.Layout:
+    """A component gets its objects when it is written to, the first one at once."""
+    if isinstance(one, layout.Composite):
+        components = []
+        for component in one.components:
+            part = component.layout
+            if not _has_objects(part) and (not component.start or component.start < upto):
+                made = _with_objects(part, number, upto)
+                assert not isinstance(made, layout.Composite)
+                components.append(dataclasses.replace(component, flags=component.flags | 0x10, layout=made))
+            else:
+                components.append(component)
+        changed = tuple(components) != one.components
+        return dataclasses.replace(one, generation=one.generation + changed, components=tuple(components))
     if not isinstance(one, layout.Plain):
         return one
     stripes = 0 if one.stripe_count == 0xFFFF else one.stripe_count

@@ -9,6 +9,7 @@ import os
 import stat
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -29,8 +30,12 @@ _ASKED = "trusted.simulated."
 _FSXATTR = struct.Struct("=IIIII8s")
 _GET_FSXATTR, _SET_FSXATTR = 0x801C581F, 0x401C5820
 _INHERIT_PROJECT = 0x200
-_IOCTL_DIR = 1 << 11
-"""FUSE_CAP_IOCTL_DIR (fuse_common.h)."""
+_GET_FLAGS, _SET_FLAGS = 0x80086601, 0x40086602
+"""FS_IOC_GETFLAGS and FS_IOC_SETFLAGS; 32 bits, whatever the number says."""
+_TIME_NOW, _TIME_OMIT = (1 << 30) - 1, (1 << 30) - 2
+"""UTIME_NOW and UTIME_OMIT (linux/stat.h)."""
+_ATOMIC_O_TRUNC, _IOCTL_DIR = 1 << 3, 1 << 11
+"""FUSE_CAP_ATOMIC_O_TRUNC and FUSE_CAP_IOCTL_DIR (fuse_common.h)."""
 
 
 @dataclass(slots=True)
@@ -40,7 +45,11 @@ class _Open:
     flags: int
     filesystem: Filesystem
     one: Object | None = None
+    owner: tuple[int, int] = (0, 0)
+    """User and group id of who opened it."""
     fd: int = -1
+    written: bool = False
+    """Whether it was written to."""
     changelog: Changelog | None = None
     at: int = 0
     """Where the kernel believes to be in a changelog's stand-in."""
@@ -63,9 +72,9 @@ class Mount(mfusepy.Operations):  # type: ignore[misc]
         self._handles = 0
 
     def init_with_config(self, connection: Any, config: Any) -> None:
-        """The kernel is to hand on the ioctls of directories too."""
+        """The kernel is to hand on the ioctls of directories too, and what is emptied as it is opened."""
         if connection is not None:
-            connection.want |= _IOCTL_DIR
+            connection.want |= _IOCTL_DIR | _ATOMIC_O_TRUNC
 
     def open_files(self, filesystem: Filesystem, mdt: int) -> list[ObjectId]:
         """What is open on a metadata server."""
@@ -218,7 +227,8 @@ class Mount(mfusepy.Operations):  # type: ignore[misc]
         return 0
 
     def utimens(self, path: str, times: tuple[int, int] | None = None) -> int:
-        atime, mtime = (moment // _SECOND for moment in times) if times else (0, 0)
+        now = [_TIME_NOW, _TIME_NOW]
+        atime, mtime = (_time_to_set(moment) for moment in times or now)
         self._change(path, lambda filesystem, one: filesystem.set_times(one, atime, mtime))
         return 0
 
@@ -231,7 +241,7 @@ class Mount(mfusepy.Operations):  # type: ignore[misc]
         return 0
 
     def ioctl(self, path: str, cmd: int, arg: int, fh: int, flags: int, data: int) -> int:  # noqa: PLR0917 - as FUSE calls it
-        """Project ids; the kernel asks on behalf of FS_IOC_FSGETXATTR and FS_IOC_FSSETXATTR."""
+        """Project ids, and the flags of chattr(1)."""
         if cmd & 0xFFFFFFFF == _GET_FSXATTR:
             kept = self._find(path)[1].kept
             found = _FSXATTR.pack(_INHERIT_PROJECT if kept.inherits_project else 0, 0, 0, kept.project, 0, bytes(8))
@@ -242,6 +252,13 @@ class Mount(mfusepy.Operations):  # type: ignore[misc]
             inherits = bool(xflags & _INHERIT_PROJECT)
             self._change(path, lambda filesystem, one: filesystem.give_project(one, project, inherits))
             return 0
+        if cmd & 0xFFFFFFFF == _GET_FLAGS:
+            ctypes.memmove(data, struct.pack("=I", self._find(path)[1].kept.flags), 4)
+            return 0
+        if cmd & 0xFFFFFFFF == _SET_FLAGS:
+            (wanted,) = struct.unpack("=I", ctypes.string_at(data, 4))
+            self._change(path, lambda filesystem, one: filesystem.set_flags(one, wanted))
+            return 0
         raise fail(errno.ENOTTY)
 
     # -- content ----------------------------------------------------------------------------------------------
@@ -251,10 +268,10 @@ class Mount(mfusepy.Operations):  # type: ignore[misc]
         self._open[self._handles] = opened
         return self._handles
 
-    def create(self, path: str, mode: int, fi: Any = None) -> int:
+    def create(self, path: str, mode: int, fi: int) -> int:
         # Not instantiated before it is written to: mknod(2) of a file comes here too.
         one = self._make(path, stat.S_IFREG | mode & 0o7777)
-        return self._open_content(path, one, os.O_RDWR | os.O_CREAT)
+        return self._open_content(path, one, fi | os.O_CREAT, created=True)
 
     def open(self, path: str, flags: int) -> int:
         changelog = self._changelog(path)
@@ -265,14 +282,31 @@ class Mount(mfusepy.Operations):  # type: ignore[misc]
             raise fail(errno.EROFS)
         if flags & os.O_ACCMODE != os.O_RDONLY:
             filesystem.instantiate(one)
-        return self._open_content(path, one, flags)
+        handle = self._open_content(path, one, flags)
+        if flags & os.O_TRUNC:
+            filesystem.truncate(one, 0)
+        return handle
 
-    def _open_content(self, path: str, one: Object, flags: int) -> int:
+    def _open_content(self, path: str, one: Object, flags: int, *, created: bool = False) -> int:
         filesystem, _ = self._filesystem(path)
-        fd = os.open(filesystem.content_path(one.fid), flags & os.O_ACCMODE | flags & os.O_TRUNC)
-        if not filesystem.frozen:
-            filesystem.opened(one, flags)
-        return self._handle(_Open(flags=flags, filesystem=filesystem, one=one, fd=fd))
+        fd = os.open(filesystem.content_path(one.fid), flags & os.O_ACCMODE)
+        return self._opened(_Open(flags=flags, filesystem=filesystem, one=one, owner=_caller(), fd=fd), created=created)
+
+    def _opened(self, opened: _Open, *, created: bool = False) -> int:
+        assert opened.one is not None
+        if not opened.filesystem.frozen:
+            opened.filesystem.opened(opened.one, opened.flags, opened.owner, created=created)
+        return self._handle(opened)
+
+    def opendir(self, path: str) -> int:
+        where, name, below = self._split(path)
+        if where != "fs" or not name or below in _SPECIAL:
+            return 0
+        filesystem, one = self._find(path)
+        return self._opened(_Open(flags=os.O_RDONLY, filesystem=filesystem, one=one, owner=_caller()))
+
+    def releasedir(self, path: str, fh: int) -> int:
+        return self.release(path, fh) if fh else 0
 
     def read(self, path: str, size: int, offset: int, fh: int) -> bytes:
         opened = self._open[fh]
@@ -291,6 +325,7 @@ class Mount(mfusepy.Operations):  # type: ignore[misc]
         if opened.changelog is not None:
             return self._command(opened.filesystem, opened.changelog, data)
         assert opened.one is not None
+        opened.written = True
         return opened.filesystem.write(opened.one, opened.fd, data, offset)
 
     def _owner(self, path: str) -> Filesystem:
@@ -330,8 +365,15 @@ class Mount(mfusepy.Operations):  # type: ignore[misc]
         if opened.fd >= 0:
             os.close(opened.fd)
         if opened.one is not None and not opened.filesystem.frozen:
-            opened.filesystem.closed(opened.one, opened.flags)
+            opened.filesystem.closed(opened.one, opened.flags, opened.owner, written=opened.written)
         return 0
+
+
+def _time_to_set(moment: int) -> int | None:
+    """The second to set; None: as it is."""
+    if moment in (_TIME_NOW, _TIME_OMIT):
+        return int(time.time()) if moment == _TIME_NOW else None
+    return moment // _SECOND
 
 
 def _answer(filesystem: Filesystem, one: Object, question: str) -> bytes:
@@ -340,6 +382,11 @@ def _answer(filesystem: Filesystem, one: Object, question: str) -> bytes:
     if word == "mdt_of":
         return struct.pack("=I", filesystem.server_of(fid.parse(which)))
     return struct.pack("=Q", filesystem.version(one, flush=word == "flushed_version"))
+
+
+def _caller() -> tuple[int, int]:
+    uid, gid, _ = mfusepy.fuse_get_context()
+    return uid, gid
 
 
 def _number(object_id: ObjectId) -> int:

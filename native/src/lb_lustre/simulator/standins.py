@@ -16,7 +16,7 @@ MOUNT = "LB_SIMULATED_LUSTRE"
 """Where the simulated Lustre is mounted, for both."""
 _SOURCE = os.path.join(os.path.dirname(__file__), "liblustreapi.c")
 _LFS = """#!{python}
-# lfs mdts MOUNT, as Lustre 2.17 prints it; lfs mkdir and setdirstripe
+# lfs mdts MOUNT, as Lustre 2.17 prints it; and other commands
 import os, sys
 if sys.argv[1] != "mdts":
     from lb_lustre.simulator.lfs import main
