@@ -20,7 +20,8 @@ It follows what a real Lustre 2.17 was seen to do (the reference; recordings). W
   that there is no NOPEN.
 - A client never keeps a file open that was closed: each open and close is recorded, at once.
 - New files get no ``user.job``.
-- A directory has one object however many stripes it has; only its entries that were migrated are spread by their names.
+- What is made in a striped directory is on one server, whichever of its shards has the name; what is migrated is where
+  its shard is.
 - There are no mirrors of content.
 - Files cannot be mapped for writing into what is shared (``mmap``).
 - The flags of chattr(1) are kept, and nobody obeys them.

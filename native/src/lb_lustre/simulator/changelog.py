@@ -44,6 +44,11 @@ class Changelog:
         self._registered = 0
         self._loaded: frozenset[Type] | None = None
         """What alone is recorded since a restart of the server, until it is computed anew."""
+        self._in_flight: set[int] = set()
+        """Records that have an index, and are not yet written."""
+        self._breaks_after: int | None = None
+        self._most_bytes: int | None = None
+        self._skew_ns = 0
 
     @property
     def mask(self) -> frozenset[Type]:
@@ -63,7 +68,8 @@ class Changelog:
         if record.type in _SUPPRESSED and recorded_at == self.purges:
             return recorded_at  # section 3, "Suppression"
         self.index += 1
-        self._records.append((self.index, replace(record, index=self.index).encode()))
+        written = replace(record, index=self.index, time_ns=record.time_ns + self._skew_ns)
+        self._records.append((self.index, written.encode()))
         return self.purges
 
     @property
@@ -122,14 +128,29 @@ class Changelog:
 
     # -- reading ------------------------------------------------------------------------------------------------
 
-    def read(self, start: int, size_bytes: int) -> tuple[bytes, int]:
-        """Whole records from index ``start`` on, as many as fit; and the index after the last of them."""
-        taken, size = [], 0
+    def opened(self) -> frozenset[int]:
+        """Somebody opened it: the records that they are never given (section 3, "Transient holes")."""
+        return frozenset(self._in_flight)
+
+    def read(self, start: int, size_bytes: int, never: frozenset[int] = frozenset()) -> tuple[bytes, int]:
+        """Whole records from index ``start`` on, as many as fit; and the index after the last of them.
+
+        :param never: what ``opened`` said.
+        :raises OSError: EIO, once, where it was made to.
+        """
+        taken: list[bytes] = []
+        size = 0
         for index, data in self._records:
-            if index < start:
+            if index < start or index in never:
                 continue
-            if size + len(data) > size_bytes:
+            if size + len(data) > min(size_bytes, self._most_bytes or size_bytes):
                 break
+            if self._breaks_after is not None and index > self._breaks_after:
+                if not taken:
+                    self._breaks_after = None
+                    raise OSError(errno.EIO, os.strerror(errno.EIO))
+                break
+            self._in_flight -= {one for one in self._in_flight if one < index}
             taken.append(data)
             size += len(data)
             start = index + 1
@@ -145,6 +166,22 @@ class Changelog:
         """The server crashed: its last records are gone, and their indices are used again (section 9, item 7)."""
         for _ in range(min(count, len(self._records))):
             self.index = self._records.pop()[0] - 1
+
+    def delay(self, index: int) -> None:
+        """A record is written only once somebody was given a later one; who was never gets it, unless they reopen."""
+        self._in_flight.add(index)
+
+    def break_off(self, after: int) -> None:
+        """Whoever reads next is given no record after this index, but an error."""
+        self._breaks_after = after
+
+    def dribble(self, most_bytes: int) -> None:
+        """No read gives more than so many bytes, from now on."""
+        self._most_bytes = most_bytes
+
+    def skew(self, seconds: int) -> None:
+        """The clock of this server goes wrong by so much, from now on."""
+        self._skew_ns = seconds * 10**9
 
     def restart(self) -> None:
         """The server was restarted: only the newest user's mask is loaded (section 4)."""

@@ -119,9 +119,9 @@ class Control:
         """Whether this is such a command: its status, or 0."""
         return self._refused.pop(command, 0)
 
-    def migrate(self, path: str, mdt: int) -> str:
-        """``lfs migrate -m``; the new FID."""
-        return fid.text(self._filesystems[self._live].migrate(os.fsencode(path), mdt).fid)
+    def migrate(self, path: str, mdt: int, stale: bool = False) -> str:
+        """``lfs migrate -m`` of this object alone; the new FID. For ``stale`` see there."""
+        return fid.text(self._filesystems[self._live].migrate(os.fsencode(path), mdt, stale=stale).fid)
 
     def migrate_entry(self, path: str, mdt: int, source: str) -> None:
         """What ``lfs migrate -m`` of a directory does to an entry; ``source`` is the FID that the directory had."""
@@ -200,9 +200,11 @@ class Control:
     def make_striped(self, path: str, count: int, first: int, kind: int) -> None:
         """``lfs mkdir``: with one stripe, a plain directory on that server."""
         mdt = None if first < 0 else first
-        one = self._filesystems[self._live].make(os.fsencode(path), stat.S_IFDIR | 0o755, mdt=mdt)
+        filesystem = self._filesystems[self._live]
+        one = filesystem.make(os.fsencode(path), stat.S_IFDIR | 0o755, mdt=mdt)
         if count > 1:
-            one.kept.stripe(count, one.mdt, kind, [bytes(16)] * count)
+            servers = [(one.mdt + number) % len(filesystem.changelogs) for number in range(count)]
+            filesystem.stripe(one, servers, kind)
 
     def stripe_by_default(self, path: str, value: str) -> None:
         """``lfs setdirstripe -D``; the attribute in hexadecimal."""
@@ -215,10 +217,11 @@ class Control:
         return [kept.project, int(kept.inherits_project)]
 
     def damage(self, mdt: int, what: str, **how: int) -> None:
-        """What may happen to a changelog: ``lose``, ``roll_back`` (a crash), ``restart``, ``reset``, ``forget``."""
+        """What may happen to a changelog; ``roll_back`` is a crash. See there."""
         changelog = self._changelog(mdt)
         happenings: dict[str, Callable[..., None]] = {
             "lose": changelog.lose, "roll_back": changelog.roll_back, "reset": changelog.reset,
-            "restart": changelog.restart, "forget": changelog.forget,
+            "restart": changelog.restart, "forget": changelog.forget, "delay": changelog.delay,
+            "break_off": changelog.break_off, "dribble": changelog.dribble, "skew": changelog.skew,
         }  # fmt: skip
         happenings[what](**how)

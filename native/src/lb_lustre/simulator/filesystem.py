@@ -59,6 +59,10 @@ class Object:
     """See ``Changelog.add``."""
     is_placed: bool = False
     """Whether somebody said on which server this directory lies; those below it lie there too."""
+    shards: list[ObjectId] = field(default_factory=list)
+    """Of a striped directory: the objects that its entries are in."""
+    stale_parents: dict[ObjectId, ObjectId] = field(default_factory=dict)
+    """Of parents that were migrated, the FID by which the link EA still names them."""
     opens: dict[tuple[int, int, int], int] = field(default_factory=dict)
     """How often it is open, by user, group and how."""
     flushes: int = 0
@@ -80,6 +84,14 @@ class Object:
         self.times[2] = now
         if content:
             self.times[1] = now
+
+
+def hash_of(name: bytes) -> int:
+    """FNV-1a of 64 bits, by which a migrated directory is divided (seen: ``lfs getdirstripe``)."""
+    value = 0xCBF29CE484222325
+    for byte in name:
+        value = (value ^ byte) * 0x100000001B3 & (1 << 64) - 1
+    return value
 
 
 def _lost_and_found(mdt: int) -> Object:
@@ -216,8 +228,7 @@ class Filesystem:
         elif stat.S_ISLNK(mode):
             kind = Type.SLINK
         mdt = parent.mdt if mdt is None else mdt
-        self._numbers[mdt] += 1
-        number = fid.pack(_FIRST_SEQUENCE + mdt * _SEQUENCES_APART, self._numbers[mdt], 0)
+        number = self._new_fid(mdt)
         one = Object(fid=number, mdt=mdt, mode=mode, uid=uid, gid=gid, rdev=rdev, link_target=target)
         one.is_placed = is_placed
         one.kept = Kept(mode, parent.kept)
@@ -228,6 +239,10 @@ class Filesystem:
         self._enter(parent, name, one)
         self._record(mdt, kind, one, parent=parent.fid, name=name)
         return one
+
+    def _new_fid(self, mdt: int) -> ObjectId:
+        self._numbers[mdt] += 1
+        return fid.pack(_FIRST_SEQUENCE + mdt * _SEQUENCES_APART, self._numbers[mdt], 0)
 
     def _enter(self, parent: Object, name: bytes, one: Object) -> None:
         parent.entries[name] = one.fid
@@ -243,6 +258,7 @@ class Filesystem:
         one.touch(content=False)
         if one.links:
             return False
+        self._merge(one)
         del self.objects[one.fid]
         if stat.S_ISREG(one.mode):
             self.flush(one)
@@ -316,12 +332,18 @@ class Filesystem:
             source_parent=old_parent.fid, source_name=old_name, type_flags=int(last), version=False,
         )  # fmt: skip
 
-    def migrate(self, path: bytes, mdt: int) -> Object:
-        """Move an object to another server: it gets a new FID, and one record (section 9, item 12)."""
+    def migrate(self, path: bytes, mdt: int, *, stale: bool = False) -> Object:
+        """Move an object to another server: it gets a new FID, and one record (section 9, item 12).
+
+        :param stale: the link EAs of what is in the directory go on naming its old FID.
+        """
         parent, name = self._place(path)
         one = self.find(path)
         old = one.fid
         self._renumber(one, mdt)
+        if stale:
+            for child in one.entries.values():
+                self.objects[child].stale_parents[one.fid] = old
         self._record(
             mdt, Type.MIGRT, one, parent=parent.fid, name=name, source=old, source_parent=parent.fid, source_name=name,
             version=False,
@@ -336,6 +358,7 @@ class Filesystem:
         parent, name = self._place(path)
         one = self.find(path)
         old, old_mdt = one.fid, one.mdt
+        one.stale_parents.pop(parent.fid, None)
         later = [link for above, link in one.links if above == parent.fid and link < name]
         if not later and mdt != one.mdt:
             self._renumber(one, mdt)
@@ -347,14 +370,28 @@ class Filesystem:
     def migrated(self, path: bytes, servers: list[int]) -> None:
         """All entries of a directory were migrated: it is on these servers now."""
         one = self.find(path)
-        if len(servers) > 1:
-            one.kept.stripe(len(servers), servers[0], _FNV_1A_64, [bytes(16)] * len(servers))
+        self.stripe(one, servers, _FNV_1A_64)
         self._changed(one, Type.LYOUT)
 
+    def stripe(self, one: Object, servers: list[int], kind: int) -> None:
+        """Divide a directory among servers; ``kind`` is the number of a hash."""
+        self._merge(one)
+        for number, mdt in enumerate(servers):
+            shard = Object(fid=self._new_fid(mdt), mdt=mdt, mode=one.mode)
+            shard.links[one.fid, b"%s:%d" % (fid.text(shard.fid).encode(), number)] = None
+            self.objects[shard.fid] = shard
+            one.shards.append(shard.fid)
+        one.kept.stripe(len(servers), one.mdt, kind, one.shards)
+
+    def _merge(self, one: Object) -> None:
+        """It has no shards any more."""
+        for shard in one.shards:
+            del self.objects[shard]
+        one.shards.clear()
+
     def _renumber(self, one: Object, mdt: int) -> None:
-        old = one.fid
-        self._numbers[mdt] += 1
-        new = fid.pack(_FIRST_SEQUENCE + mdt * _SEQUENCES_APART, self._numbers[mdt], 0)
+        self._merge(one)
+        old, new = one.fid, self._new_fid(mdt)
         if stat.S_ISREG(one.mode):
             self.flush(one)
             os.rename(self.content_path(old), self.content_path(new))
@@ -449,12 +486,19 @@ class Filesystem:
             return b""
         body, count = b"", 0
         for parent, name in one.links:
-            entry = struct.pack(">H", 18 + len(name)) + parent + name
+            entry = struct.pack(">H", 18 + len(name)) + self._told_parent(one, parent, name) + name
             if _LINK_EA.size + len(body) + len(entry) <= _LINK_EA_MAX_BYTES:
                 body += entry
                 count += 1
         overflow = int(count < len(one.links))
         return _LINK_EA.pack(_LINK_EA_MAGIC, count, _LINK_EA.size + len(body), overflow, 0) + body
+
+    def _told_parent(self, one: Object, parent: ObjectId, name: bytes) -> ObjectId:
+        """How a link EA names a directory: of a striped one, the shard that the name is in (recorded: ``e_dne``)."""
+        if parent in one.stale_parents:
+            return one.stale_parents[parent]
+        shards = self.objects[parent].shards
+        return shards[hash_of(name) % len(shards)] if shards and one.fid not in shards else parent
 
     # -- content ------------------------------------------------------------------------------------------------
 
@@ -509,10 +553,10 @@ class Filesystem:
 
     def open_volatile(self, mdt: int) -> None:
         """A file without a name, which is gone once it is closed: only that it was opened is recorded (item 17)."""
-        self._numbers[mdt] += 1
-        number = fid.pack(_FIRST_SEQUENCE + mdt * _SEQUENCES_APART, self._numbers[mdt], 0)
         bits = 0xCA
-        self._record(mdt, Type.OPEN, Object(fid=number, mdt=mdt, mode=stat.S_IFREG), type_flags=bits, open_flags=bits)
+        self._record(
+            mdt, Type.OPEN, Object(fid=self._new_fid(mdt), mdt=mdt, mode=stat.S_IFREG), type_flags=bits, open_flags=bits
+        )
 
     def lay_out_anew(self, one: Object, wanted: layout.Layout) -> None:
         """``lfs migrate``: the content moves to other objects."""

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable
 
 from lb_lustre.simulator import lfs_changelog, lfs_files
+from lb_lustre.simulator.filesystem import hash_of
 from lb_lustre.simulator.lfs_request import opened, simulator
 
 _HASHES = {"all_char": 1, "fnv_1a_64": 2, "crush": 3, "crush2": 4}
@@ -92,7 +93,7 @@ def _migrate(directory: str, servers: list[int]) -> None:
     request("migrate", path=path, mdt=servers[0])
     with opened(directory):
         for entry in sorted(os.scandir(directory), key=lambda one: os.fsencode(one.name), reverse=True):
-            mdt = servers[_fnv_1a_64(os.fsencode(entry.name)) % len(servers)]
+            mdt = servers[hash_of(os.fsencode(entry.name)) % len(servers)]
             if entry.is_dir(follow_symlinks=False):
                 _migrate(entry.path, [mdt])
                 continue
@@ -101,14 +102,6 @@ def _migrate(directory: str, servers: list[int]) -> None:
                     pass
             request("migrate_entry", path=os.path.join(path, entry.name), mdt=mdt, source=old)
     request("migrated", path=path, servers=servers)
-
-
-def _fnv_1a_64(name: bytes) -> int:
-    """The hash of a name by which a migrated directory is divided (seen: ``lfs getdirstripe``)."""
-    value = 0xCBF29CE484222325
-    for byte in name:
-        value = (value ^ byte) * 0x100000001B3 & (1 << 64) - 1
-    return value
 
 
 _COMMANDS: dict[str, Callable[[list[str]], None]] = {

@@ -55,6 +55,8 @@ class _Open:
     """Where the kernel believes to be in a changelog's stand-in."""
     index: int = 1
     """Where its reader is: the next record."""
+    never: frozenset[int] = frozenset()
+    """Records that this reader is never given."""
 
 
 class Mount(mfusepy.Operations):  # type: ignore[misc]
@@ -276,7 +278,8 @@ class Mount(mfusepy.Operations):  # type: ignore[misc]
     def open(self, path: str, flags: int) -> int:
         changelog = self._changelog(path)
         if changelog is not None:
-            return self._handle(_Open(flags=flags, filesystem=self._owner(path), changelog=changelog))
+            opened = _Open(flags=flags, filesystem=self._owner(path), changelog=changelog, never=changelog.opened())
+            return self._handle(opened)
         filesystem, one = self._find(path)
         if filesystem.frozen and flags & os.O_ACCMODE != os.O_RDONLY:
             raise fail(errno.EROFS)
@@ -316,7 +319,7 @@ class Mount(mfusepy.Operations):  # type: ignore[misc]
             return os.pread(opened.fd, size, offset)
         if offset != opened.at:
             opened.index = max(offset, 1)  # lseek(2) on a changelog goes to a record (section 2)
-        data, opened.index = opened.changelog.read(opened.index, size)
+        data, opened.index = opened.changelog.read(opened.index, size, opened.never)
         opened.at = offset + len(data)
         return data
 
