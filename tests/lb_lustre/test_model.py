@@ -29,7 +29,7 @@ pytestmark = pytest.mark.sweep
 NUMBERS = st.integers(min_value=0, max_value=40)
 CHANGES = st.lists(st.builds(Change, st.sampled_from(sorted(KINDS)), NUMBERS, NUMBERS, NUMBERS), max_size=10)
 ROUNDS = st.lists(st.tuples(CHANGES, st.integers(0, 12)), min_size=1, max_size=4)
-"""Changes, and what happens to the servers before and after them: see ``crash``, ``migrate`` and ``lose``."""
+"""Changes, and what happens to the servers before and after them: see ``crash``, ``migrate``, ``lose``, ``disturb``."""
 EXAMPLES = settings.default.max_examples if settings.default else 100
 STANDARD = [
     Change(*change)
@@ -62,6 +62,17 @@ def lose(lustre: Simulated, what: int) -> set[int]:
     return {0, 5}
 
 
+def disturb(lustre: Simulated, what: int) -> set[int]:
+    """A server writes a record late, gives records in small pieces, or has another time; the statuses as above."""
+    if what in (8, 9):
+        lustre.ask("damage", mdt=what - 8, what="delay", index=lustre.last()[what - 8] - 1)
+        return {0, 5}  # what is missing from the beginning on is not waited for
+    if what in (10, 11):
+        lustre.ask("damage", mdt=what - 10, what="dribble", most_bytes=512)
+        lustre.ask("damage", mdt=what - 10, what="skew", seconds=-1000)
+    return {0}
+
+
 def migrate(lustre: Simulated, source: bytes, what: int) -> None:
     """Some objects move to another server, one of them twice, and get other FIDs."""
     if what in (4, 5, 6, 7):
@@ -84,7 +95,7 @@ def test_the_backup_equals_the_source_after_each_run_and_every_point_in_time_sta
             for change in changes:
                 changer.make(change)
             migrate(shared_lustre, job.source, what)
-            allowed = lose(shared_lustre, what)
+            allowed = lose(shared_lustre, what) | disturb(shared_lustre, what)
             before = seen(job.source)
             outcome = job.run()
             assert outcome.exit_code in allowed, outcome
@@ -119,7 +130,7 @@ def test_the_backup_equals_the_snapshot_whatever_happens_once_it_is_made(
             crash(lustre, what)
             for change in changes:
                 changer.make(change)
-            allowed = lose(lustre, what)
+            allowed = lose(lustre, what) | disturb(lustre, what)
             if paused:
                 JobRun(job.config, job.plugins, Options(), Progress(), PauseAt(1 + what)).run()
                 for change in changes:
@@ -155,4 +166,6 @@ def changed_job(lustre: Simulated, folder: Path, detector: str) -> Iterator[tupl
             yield job, changer
     finally:
         for mdt, user in enumerate(users):
+            lustre.ask("damage", mdt=mdt, what="dribble", most_bytes=0)
+            lustre.ask("damage", mdt=mdt, what="skew", seconds=0)
             lustre.ask("deregister", mdt=mdt, user=user.partition("=")[2])

@@ -176,7 +176,7 @@ class Changelog:
         self._breaks_after = after
 
     def dribble(self, most_bytes: int) -> None:
-        """No read gives more than so many bytes, from now on."""
+        """No read gives more than so many bytes, from now on; 0: as many as there is room for."""
         self._most_bytes = most_bytes
 
     def skew(self, seconds: int) -> None:
