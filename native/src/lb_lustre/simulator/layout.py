@@ -28,6 +28,10 @@ _DEFAULT = layout.Plain(
     objects=b"",
 )  # fmt: skip
 _HSM = struct.Struct("<IIQQ")
+# linux/fs.h: struct fsxattr and its ioctls, by which project ids are asked for and set.
+FSXATTR = struct.Struct("=IIIII8s")
+GET_FSXATTR, SET_FSXATTR = 0x801C581F, 0x401C5820
+INHERIT_PROJECT = 0x200
 EXISTS, RELEASED, ARCHIVED = 0x01, 0x04, 0x08
 _ON_METADATA_SERVER = 0x100
 """LOV_PATTERN_MDT (lustre_user.h)."""

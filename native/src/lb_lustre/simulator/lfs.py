@@ -13,8 +13,8 @@ import sys
 from collections.abc import Callable
 
 from lb_lustre.simulator import lfs_changelog, lfs_files
-from lb_lustre.simulator.filesystem import hash_of
 from lb_lustre.simulator.lfs_request import opened, simulator
+from lb_lustre.simulator.objects import hash_of
 
 _HASHES = {"all_char": 1, "fnv_1a_64": 2, "crush": 3, "crush2": 4}
 _DEFAULT_STRIPES = struct.Struct("<IIIIIBB26s")  # struct lmv_user_md_v1 (lustre_user.h)

@@ -6,15 +6,11 @@ import argparse
 import contextlib
 import fcntl
 import os
-import struct
 
 from lb_lustre import layout
-from lb_lustre.simulator.layout import ARCHIVED, EXISTS
+from lb_lustre.simulator.layout import ARCHIVED, EXISTS, FSXATTR, GET_FSXATTR, INHERIT_PROJECT, SET_FSXATTR
 from lb_lustre.simulator.lfs_request import opened, simulator
 
-_FSXATTR = struct.Struct("=IIIII8s")  # struct fsxattr and its ioctls (linux/fs.h)
-_GET_FSXATTR, _SET_FSXATTR = 0x801C581F, 0x401C5820
-_INHERIT_PROJECT = 0x200
 _STRIPED, _ON_METADATA_SERVER = 0x1, 0x100
 _UNITS = {"k": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _END = (1 << 64) - 1
@@ -138,9 +134,9 @@ def project(arguments: list[str]) -> None:
 
 def _give(path: str, number: int, *, inherits: bool, below: bool) -> None:
     with opened(path) as descriptor:
-        flags, size, extents, _, cow, rest = _FSXATTR.unpack(fcntl.ioctl(descriptor, _GET_FSXATTR, bytes(28)))
-        flags = flags | _INHERIT_PROJECT if inherits else flags & ~_INHERIT_PROJECT
-        fcntl.ioctl(descriptor, _SET_FSXATTR, _FSXATTR.pack(flags, size, extents, number, cow, rest))
+        flags, size, extents, _, cow, rest = FSXATTR.unpack(fcntl.ioctl(descriptor, GET_FSXATTR, bytes(FSXATTR.size)))
+        flags = flags | INHERIT_PROJECT if inherits else flags & ~INHERIT_PROJECT
+        fcntl.ioctl(descriptor, SET_FSXATTR, FSXATTR.pack(flags, size, extents, number, cow, rest))
     if below and os.path.isdir(path):
         with os.scandir(path) as entries:
             for entry in entries:

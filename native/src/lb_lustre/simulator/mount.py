@@ -18,7 +18,9 @@ import mfusepy
 
 from lb_lustre import fid
 from lb_lustre.simulator.changelog import Changelog
-from lb_lustre.simulator.filesystem import Filesystem, Object, fail
+from lb_lustre.simulator.filesystem import Filesystem
+from lb_lustre.simulator.layout import FSXATTR, GET_FSXATTR, INHERIT_PROJECT, SET_FSXATTR
+from lb_lustre.simulator.objects import Object, fail
 from lbcore.model import ObjectId
 
 _Result = TypeVar("_Result")
@@ -26,10 +28,6 @@ _SECOND = 10**9
 _SPECIAL = (b".lustre", b".lustre/fid", b".lustre/lost+found")
 _ASKED = "trusted.simulated."
 """Extended attributes by which the stand-in of liblustreapi asks (``liblustreapi.c``)."""
-# linux/fs.h: struct fsxattr and its ioctls.
-_FSXATTR = struct.Struct("=IIIII8s")
-_GET_FSXATTR, _SET_FSXATTR = 0x801C581F, 0x401C5820
-_INHERIT_PROJECT = 0x200
 _GET_FLAGS, _SET_FLAGS = 0x80086601, 0x40086602
 """FS_IOC_GETFLAGS and FS_IOC_SETFLAGS; 32 bits, whatever the number says."""
 _TIME_NOW, _TIME_OMIT = (1 << 30) - 1, (1 << 30) - 2
@@ -244,14 +242,14 @@ class Mount(mfusepy.Operations):  # type: ignore[misc]
 
     def ioctl(self, path: str, cmd: int, arg: int, fh: int, flags: int, data: int) -> int:  # noqa: PLR0917 - as FUSE calls it
         """Project ids, and the flags of chattr(1)."""
-        if cmd & 0xFFFFFFFF == _GET_FSXATTR:
+        if cmd & 0xFFFFFFFF == GET_FSXATTR:
             kept = self._find(path)[1].kept
-            found = _FSXATTR.pack(_INHERIT_PROJECT if kept.inherits_project else 0, 0, 0, kept.project, 0, bytes(8))
-            ctypes.memmove(data, found, _FSXATTR.size)
+            found = FSXATTR.pack(INHERIT_PROJECT if kept.inherits_project else 0, 0, 0, kept.project, 0, bytes(8))
+            ctypes.memmove(data, found, FSXATTR.size)
             return 0
-        if cmd & 0xFFFFFFFF == _SET_FSXATTR:
-            xflags, _, _, project, _, _ = _FSXATTR.unpack(ctypes.string_at(data, _FSXATTR.size))
-            inherits = bool(xflags & _INHERIT_PROJECT)
+        if cmd & 0xFFFFFFFF == SET_FSXATTR:
+            xflags, _, _, project, _, _ = FSXATTR.unpack(ctypes.string_at(data, FSXATTR.size))
+            inherits = bool(xflags & INHERIT_PROJECT)
             self._change(path, lambda filesystem, one: filesystem.give_project(one, project, inherits))
             return 0
         if cmd & 0xFFFFFFFF == _GET_FLAGS:

@@ -10,7 +10,8 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from lb_lustre.simulator.filesystem import Filesystem, fail
+from lb_lustre.simulator.filesystem import Filesystem
+from lb_lustre.simulator.objects import fail
 
 
 @dataclass(slots=True)
