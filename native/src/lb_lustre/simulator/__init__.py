@@ -22,6 +22,8 @@ It follows what a real Lustre 2.17 was seen to do (the reference; recordings). W
 - New files get no ``user.job``.
 - What is made in a striped directory is on one server, whichever of its shards has the name; what is migrated is where
   its shard is.
+- ``lfs migrate`` takes the entries of a directory in the reverse order of their names, not in that of their hashes. The
+  request ``migrate`` moves an object alone, which no Lustre does: its record has the same parent twice.
 - There are no mirrors of content.
 - Files cannot be mapped for writing into what is shared (``mmap``).
 - The flags of chattr(1) are kept, and nobody obeys them.
