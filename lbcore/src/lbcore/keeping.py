@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import stat
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,7 +12,8 @@ from typing import Any
 from lbcore import xattrs
 from lbcore.config.job import Chosen
 from lbcore.model import NotDelivered, TransferItem, View
-from lbcore.plugins.types import ExtrasKeeper
+from lbcore.plugins.types import ExtrasKeeper, ReadsById
+from lbcore.reading import NOTHING_THERE
 
 _AWAY = "its content is not at hand in the source (released to an archive); it was not read"
 
@@ -37,6 +39,13 @@ class Keeping:
         """Whether reading the content would bring it back from somewhere else: it is never opened then."""
         return any(keeper.content_is_away(extras) for keeper in self.keepers)
 
+    def by_id(self, view: View) -> View:
+        """The view as its files are to be read: by id, where it is a live tree, and its filesystem can do it."""
+        if view.stable:
+            return view
+        readers = (keeper.by_id(view.root) for keeper in self.keepers if isinstance(keeper, ReadsById))
+        return dataclasses.replace(view, by_id=next(readers, None))
+
     def away(self, view: View, items: Sequence[TransferItem]) -> list[NotDelivered]:
         """Those of some files that nobody may open at this moment: their content is away, or that cannot be told."""
         if not self.keepers:
@@ -45,14 +54,16 @@ class Keeping:
         return [NotDelivered(obj=item.obj, reason=reason) for item, reason in found if reason is not None]
 
     def _hindrance(self, view: View, item: TransferItem) -> str | None:
-        path = os.path.join(view.root, item.path)
-        try:
-            away = any(keeper.content_is_away(keeper.read(path, item.attributes.mode)) for keeper in self.keepers)
-        except FileNotFoundError:
-            return None  # whoever opens it says so
-        except OSError as error:
-            return f"whether its content is at hand cannot be told: {error.strerror}"
-        return _AWAY if away else None
+        by_id = [] if view.by_id is None else [view.by_id.path(item.id)]
+        for path in (*by_id, os.path.join(view.root, item.path)):
+            try:
+                away = any(keeper.content_is_away(keeper.read(path, item.attributes.mode)) for keeper in self.keepers)
+            except OSError as error:
+                if error.errno in NOTHING_THERE:
+                    continue
+                return f"whether its content is at hand cannot be told: {error.strerror}"
+            return _AWAY if away else None
+        return None  # whoever opens it says so
 
     def make(self, directory: int, name: bytes, mode: int, extras: Mapping[str, bytes]) -> list[str]:
         """Make an empty file (mode 0600) or directory (0700) with what is kept of it.

@@ -6,7 +6,7 @@ import enum
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 ObjectId = bytes
 """What names an object for as long as it lives: 16 bytes on POSIX (inode, birth, kind), the FID on Lustre."""
@@ -133,6 +133,19 @@ Seen = Observation | Listing | Unreadable
 """What a detector's ``observe`` yields."""
 
 
+class ById(Protocol):
+    """How the files of a live tree are read by id, whatever becomes of their names meanwhile. Can be pickled."""
+
+    def path(self, object_id: ObjectId) -> bytes:
+        """Absolute path of an object, under whatever name it has by now; nothing is there when it is gone."""
+
+    def version(self, fd: int) -> int | None:
+        """A number that is another one once the content of the open file is another; None where nobody can tell.
+
+        :raises OSError: when it cannot be had now.
+        """
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class View:
     """A readable state of the source, mounted at ``root``."""
@@ -148,6 +161,8 @@ class View:
     late_data: bool = False
     """True when what was written shortly before the snapshot may be missing in it, under the size and times of the
     finished file (Lustre: clients send their pages later)."""
+    by_id: ById | None = None
+    """How files are to be read, where this is the live tree of a filesystem that can do it; else by their paths."""
 
 
 class TransferItem(NamedTuple):

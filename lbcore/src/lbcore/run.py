@@ -352,7 +352,7 @@ class JobRun:
                 brake.use_approval(catalog)
 
     def _apply(self, work: Work, view: View, kept_collection: int) -> None:
-        job = self._job
+        job, keeping = self._job, find_keeping(self._job.extras, view.root)
         with self._stage("lift", work):
             lift(work)
         with self._stage("place", work):
@@ -361,8 +361,8 @@ class JobRun:
             work.catalog.runs.update(work.run, state="filling")
         with self._stage("content", work), content.make_executor(work, self._executor) as pool:
             sources = Sources(
-                view=view,
-                keeping=find_keeping(job.extras, view.root),
+                view=keeping.by_id(view),
+                keeping=keeping,
                 transfers=[chosen.registration.create(chosen.options) for chosen in job.transfers],
                 executor=pool,
                 workers=job.workers,

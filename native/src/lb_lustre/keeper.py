@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lb_lustre import extras
+from lb_lustre.content import find_content
 from lb_lustre.options import LustreExtrasOptions
 from lb_lustre.recreate import Recreating
 from lbcore import _posix
+from lbcore.model import ById
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,6 +35,10 @@ class LustreExtras:
     def content_is_away(self, kept: Mapping[str, bytes]) -> bool:
         """Whether a file is released."""
         return extras.content_is_away(kept)
+
+    def by_id(self, root: bytes) -> ById | None:
+        """See ``lb_lustre.content``."""
+        return find_content(root)
 
     def make(self, directory: int, name: bytes, mode: int, kept: Mapping[str, bytes]) -> list[str]:
         """See ``lb_lustre.recreate``."""

@@ -14,7 +14,7 @@ from lbcore.copying import digest_of
 from lbcore.keeping import Keeping
 from lbcore.model import Attributes, Delivered, Delivery, NotDelivered, TransferItem, View
 from lbcore.plugins.types import Transfer
-from lbcore.reading import ChangedError, check_unchanged, failure, open_unchanged
+from lbcore.reading import ChangedError, failure, unchanged
 
 _TOGETHER = 256
 """Results handled together."""
@@ -160,14 +160,9 @@ def digest(shard: DigestShard) -> list[tuple[int, bytes] | NotDelivered]:
             if item.obj in away:
                 continue
             try:
-                fd = open_unchanged(root, item)
-                try:
-                    found.append((item.obj, digest_of(fd)))
-                    check_unchanged(fd, item)
-                finally:
-                    os.close(fd)
+                with unchanged(root, item, shard.view.by_id) as fd:
+                    content = digest_of(fd)
+                found.append((item.obj, content))
             except (ChangedError, OSError) as error:
-                if found and not isinstance(found[-1], NotDelivered) and found[-1][0] == item.obj:
-                    found.pop()
                 found.append(failure(item, error))
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -13,8 +14,8 @@ from lbcore import _bulk
 from lbcore.beneath import Root
 from lbcore.copying import ReadError, copy_content
 from lbcore.errors import TargetError
-from lbcore.model import Delivered, Delivery, NotDelivered, TransferItem, View
-from lbcore.reading import ChangedError, check_unchanged, failure, open_unchanged
+from lbcore.model import ById, Delivered, Delivery, NotDelivered, TransferItem, View
+from lbcore.reading import ChangedError, failure, unchanged
 
 _SMALL_BYTES = 1 << 20
 """Files up to this size are copied with others in one call."""
@@ -44,8 +45,8 @@ class Copy:
         with Root(view.root) as source, Root(folder) as target:
             together = _Together(source, target)
             for item in items:
-                if item.attributes.size > _SMALL_BYTES:
-                    yield _copy_large(source, item, target)
+                if view.by_id is not None or item.attributes.size > _SMALL_BYTES:
+                    yield _copy_alone(source, item, target, view.by_id)
                 elif failed := together.add(item):
                     yield failed
                 elif together.full:
@@ -99,28 +100,23 @@ class _Together:
             elif outcome == _bulk.COPY_TARGET_FAILED:
                 raise _target_error(OSError(code, os.strerror(code)), self._target.fd)
             elif outcome == _bulk.COPY_SPARSE:
-                yield _copy_large(self._source, item, self._target)
+                yield _copy_alone(self._source, item, self._target)
             else:
                 yield failure(item, OSError(code, os.strerror(code)) if code else ChangedError())
             at += size
         self._clear()
 
 
-def _copy_large(source: Root, item: TransferItem, target: Root) -> Delivery:
+def _copy_alone(source: Root, item: TransferItem, target: Root, by_id: ById | None = None) -> Delivery:
     """A file that is shared, or copied part by part around its holes."""
     name = b"%d" % item.obj
     try:
-        incoming = open_unchanged(source, item)
-    except (ChangedError, OSError) as error:
-        return failure(item, error)
-    try:
-        digest = _share_or_copy(incoming, target, name)
-        check_unchanged(incoming, item)
+        with unchanged(source, item, by_id) as incoming:
+            digest = _share_or_copy(incoming, target, name)
     except (ChangedError, ReadError, OSError) as error:
-        os.unlink(name, dir_fd=target.fd)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=target.fd)
         return failure(item, error.cause if isinstance(error, ReadError) else error)
-    finally:
-        os.close(incoming)
     return Delivered(obj=item.obj, path=name, digest=digest, sent_bytes=item.attributes.size)
 
 

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from lbcore.model import Delivery, Hint, ObjectId, Seen, TransferItem, View
+from lbcore.model import ById, Delivery, Hint, ObjectId, Seen, TransferItem, View
 
 if TYPE_CHECKING:
     import click
@@ -219,6 +219,14 @@ class ExtrasKeeper(Protocol):
 
     def give(self, directory: int, name: bytes, mode: int, extras: Mapping[str, bytes]) -> list[str]:
         """Give what is kept, as far as possible, to a directory that is there; returns as ``make`` does."""
+
+
+@runtime_checkable
+class ReadsById(Protocol):
+    """What a keeper may also be: it knows how files of its filesystem are read by id."""
+
+    def by_id(self, root: bytes) -> ById | None:
+        """For the files below ``root``, on a live filesystem of this kind; None when it cannot be done from here."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import errno
-import os
 import stat
 
 from lbcore import _posix
 from lbcore.beneath import Root
 from lbcore.copying import digest_of
 from lbcore.model import NotDelivered, TransferItem
-from lbcore.reading import ChangedError, check_unchanged, failure, open_unchanged
+from lbcore.reading import ChangedError, failure, unchanged
 
 _REPLACED = (errno.ELOOP, errno.ENOTDIR)
 """What opening says when a component of the path is no directory any more."""
@@ -90,13 +89,8 @@ class Watch:
         return True
 
     def _read_again(self, item: TransferItem) -> bytes:
-        fd = open_unchanged(self._root, item)
-        try:
-            digest = digest_of(fd)
-            check_unchanged(fd, item)
-        finally:
-            os.close(fd)
-        return digest
+        with unchanged(self._root, item) as fd:
+            return digest_of(fd)
 
 
 def _directories(path: bytes) -> list[bytes]:
