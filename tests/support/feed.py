@@ -126,6 +126,13 @@ class _Detector:
         feed.states[position] = now
         return Collection(hints=hints, cursor=position, gap=gap)
 
+    def peek(self, source: Source, cursor: bytes | None) -> Collection:
+        feed = self._feed
+        before = (dict(feed.states), feed.gap)
+        found = self.collect(source, cursor)
+        feed.states, feed.gap = before
+        return found
+
     def acknowledge(self, source: Source, cursor: bytes) -> None:
         self._feed.states = {key: state for key, state in self._feed.states.items() if int(key) >= int(cursor)}
 

@@ -109,6 +109,9 @@ class _Detector:
         if self._journal.break_after is not None:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
 
+    def peek(self, source: Source, cursor: bytes | None) -> Collection:
+        return self.collect(source, cursor)
+
     def acknowledge(self, source: Source, cursor: bytes) -> None:
         self._journal.forget(int(cursor))
 

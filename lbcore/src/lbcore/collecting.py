@@ -19,7 +19,7 @@ from lbcore.catalog.hints import COLLECTION
 from lbcore.catalog.runs import Run
 from lbcore.lock import locked
 from lbcore.model import View
-from lbcore.plugins.types import Collection, Detector, Source
+from lbcore.plugins.types import Collection, Detector, Peekable, Source
 from lbcore.target import LB
 
 _HINTS_TOGETHER = 20_000
@@ -76,6 +76,16 @@ def collect(catalog: Catalog, detector: Detector, source: Source, *, run: int | 
     count = _enter(catalog, found, number, run, place)
     detector.acknowledge(source, found.cursor)
     return Collected(hints=count, gap=found.gap, notes=found.notes)
+
+
+def peek(catalog: Catalog, detector: Peekable, source: Source, *, run: int) -> None:
+    """Enter what ``collect`` would, in a transaction that is rolled back; the feed keeps it all.
+
+    :raises LbError: when the feed cannot be read.
+    """
+    found = detector.peek(source, catalog.meta.get(_CURSOR))
+    number = (catalog.meta.get(COLLECTION) or 0) + 2
+    _enter(catalog, found, number, run, lambda: catalog.runs.update(run, collection=number, cut_ns=found.cut_ns))
 
 
 def flush(catalog: Catalog, number: int, detector: Detector, source: Source, racy_seconds: float) -> None:

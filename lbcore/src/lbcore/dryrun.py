@@ -1,6 +1,7 @@
-"""``lb run --dry-run``: observe and plan as a run does, and forget it all.
+"""``lb run --dry-run``: collect, observe and plan as a run does, and forget it all.
 
-It looks at the live tree, also where runs read snapshots: to make one holds up the filesystem's users, and is a change.
+The feed is read, and keeps everything; what it told is in a transaction that is rolled back. It looks at the live tree,
+also where runs read snapshots: to make one holds up the filesystem's users, and is a change.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from lbcore import brake, source
+from lbcore import brake, collecting, following, source
 from lbcore.catalog.catalog import Catalog
 from lbcore.catalog.steps import Step
 from lbcore.config.job import JobConfig
@@ -24,6 +25,7 @@ from lbcore.keeping import find_keeping
 from lbcore.model import ObjectId, View
 from lbcore.observing import Observing
 from lbcore.plugins.manager import Plugins
+from lbcore.plugins.types import Detector, Peekable, Source
 from lbcore.progress import Progress
 from lbcore.run import catalog_path, opened, plan_counts, scanner
 from lbcore.scope import Scope
@@ -35,6 +37,8 @@ class Planned(NamedTuple):
     counts: dict[str, int]
     brake: str | None
     """Why the brake would stop it; None when it would not."""
+    scan: str | None
+    """Why everything was looked at; None when the feed was followed."""
 
 
 def dry_run(
@@ -73,26 +77,41 @@ def _dry_run(
             raise PausedError(f"run {unfinished.run} is not finished; 'lb run' goes on with it, then plan again")
         view = View(root=job.source, stable=False)
         with catalog.database.rolled_back():
+            run = catalog.runs.begin(time.time_ns())
+            detector: Detector = job.detector.registration.create(job.detector.options)
+            scope = Scope(exclude=job.exclude, include=job.include, one_filesystem=job.one_filesystem)
+            scan = _why_scan(catalog, detector, scope, Source(job=job.name, path=job.source), run=run, full=full)
             observing = Observing(
                 catalog,
-                catalog.runs.begin(time.time_ns()),
+                run,
                 view,
-                Scope(exclude=job.exclude, include=job.include, one_filesystem=job.one_filesystem),
+                scope,
                 keeping=find_keeping(job.extras, view.root),
                 racy_seconds=job.racy_seconds,
                 workers=job.workers,
                 kept_collection=0,
                 progress=progress,
             )
-            observing.plan(scanner(plugins), distrust=full)
+            observing.plan(detector if scan is None else scanner(plugins), distrust=full)
             for step in catalog.plan.all():
                 show(catalog, step)
             counts = plan_counts(catalog)
             try:
                 brake.check(catalog, max_delete or job.max_delete, job.name)
             except BrakeError as error:
-                return Planned(counts, str(error))
-            return Planned(counts, None)
+                return Planned(counts, str(error), scan)
+            return Planned(counts, None, scan)
+
+
+def _why_scan(catalog: Catalog, detector: Detector, scope: Scope, where: Source, *, run: int, full: bool) -> str | None:
+    """Why everything is to be looked at; None once all that the feed has is collected, and can be followed."""
+    scan = following.choose(catalog, detector, scope, full=full).scan
+    if scan is not None:
+        return scan
+    if not isinstance(detector, Peekable):
+        return "the feed of the job's detector cannot be read without being changed"
+    collecting.peek(catalog, detector, where, run=run)
+    return following.choose(catalog, detector, scope, full=full).scan
 
 
 @contextlib.contextmanager

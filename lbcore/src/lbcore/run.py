@@ -12,7 +12,7 @@ from concurrent.futures import BrokenExecutor, Executor
 from dataclasses import dataclass, field
 from typing import Any
 
-from lbcore import brake, collecting, epoch, runfile, source
+from lbcore import brake, collecting, epoch, following, runfile, source
 from lbcore.apply import content
 from lbcore.apply.arriving import Unreadable
 from lbcore.apply.content import Sources
@@ -55,7 +55,6 @@ from lbcore.versions import Versions
 
 _log = logging.getLogger(__name__)
 
-_SCOPE = "scope"
 _SCOPE_SEEN = "scope_seen"
 
 
@@ -298,17 +297,14 @@ class JobRun:
         with snapshots.view(work.run) as view:
             with self._stage("collect", work), collecting.collecting(job.target, work.pause_point):
                 collection = collecting.collect_again(catalog, work.run, detector, self._source, view)
-            first = catalog.runs.last_committed() is None
-            gap = None if first else collecting.gap(catalog)  # before the first scan nothing was there to be missed
+            scan, gap = following.choose(catalog, detector, self._scope, full=self._options.full)
             if gap is not None:
                 _log.info("the feed has a gap, so this run scans: %s", printable_message(gap))
-            other_scope = catalog.meta.get(_SCOPE) != str(self._scope.fingerprint)
-            scan = detector.complete or self._options.full or first or other_scope or gap is not None
             with catalog.database.transaction():
-                catalog.runs.update(work.run, scan=int(scan), gap=gap)
+                catalog.runs.update(work.run, scan=int(scan is not None), gap=gap)
                 catalog.meta.put(_SCOPE_SEEN, str(self._scope.fingerprint))
             with self._stage("observe", work):
-                observer = scanner(self._plugins) if scan and not detector.complete else detector
+                observer = scanner(self._plugins) if scan is not None and not detector.complete else detector
                 self._observe(work, view, observer, collection + 1)
             with self._stage("plan", work):
                 self._begin_applying(work)
@@ -397,7 +393,7 @@ class JobRun:
                 run = catalog.runs.get(number)
                 assert run is not None
                 if run.scan:
-                    catalog.meta.put(_SCOPE, catalog.meta.get(_SCOPE_SEEN))
+                    catalog.meta.put(following.SCOPE, catalog.meta.get(_SCOPE_SEEN))
                 catalog.plan.clear()
                 catalog.runs.update(number, state="committed", finished_ns=time.time_ns())
         codes = [EXIT_DONE]

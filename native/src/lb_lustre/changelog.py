@@ -24,7 +24,7 @@ from lb_lustre.mounts import find_device, find_mount
 from lb_lustre.options import ChangelogOptions
 from lb_lustre.pace import Limit, Pace, Pacing, at_once
 from lb_lustre.proof import Proof
-from lb_lustre.registration import ensure
+from lb_lustre.registration import ensure, look
 from lb_lustre.server import Server
 from lb_lustre.servers import Servers
 from lbcore.model import Hint, HintFlag, ObjectId, Seen, View
@@ -56,23 +56,40 @@ class Changelog:
 
         :raises LustreError: when a metadata server is gone, or its changelog cannot be read.
         """
-        filesystem = self._options.filesystem or find_device(source.path)[1]
-        ledger = Ledger.decode(cursor, filesystem)
         if view is not None and view.filesystem:
-            return self._collect_in(view, ledger)
+            return self._collect_in(view, self._ledger(source, cursor))
+        return self._collect(source, cursor, mend=True)
+
+    def peek(self, source: Source, cursor: bytes | None) -> Collection:
+        """The same of the live filesystem, while nothing is cleared and nobody registered.
+
+        Where the servers cannot be asked, that a registration is gone is not seen: only clearing tells.
+
+        :raises LustreError: as ``collect``.
+        """
+        return self._collect(source, cursor, mend=False)
+
+    def _ledger(self, source: Source, cursor: bytes | None) -> Ledger:
+        return Ledger.decode(cursor, self._options.filesystem or find_device(source.path)[1])
+
+    def _collect(self, source: Source, cursor: bytes | None, *, mend: bool) -> Collection:
+        ledger = self._ledger(source, cursor)
+        filesystem = ledger.filesystem
         feeds = self._feeds(source.path, filesystem, ledger)
 
-        def look(feed: Feed) -> tuple[Entry | None, str | None]:
+        def registered(feed: Feed) -> tuple[Entry | None, str | None]:
             before = ledger.entries.get(feed.mdt)
             server = self._server(feed.mdt, filesystem)
             if server is None:
                 return self._as_configured(feed.mdt, before)
-            return ensure(server, self._options.user_name(source.job), self._options.user_id(feed.mdt), before)
+            name, user = self._options.user_name(source.job), self._options.user_id(feed.mdt)
+            return (ensure if mend else look)(server, name, user, before)
 
         with ThreadPoolExecutor(len(feeds), thread_name_prefix="lb-changelog") as pool:
-            looked = dict(zip((feed.mdt for feed in feeds), pool.map(look, feeds), strict=True))
+            looked = dict(zip((feed.mdt for feed in feeds), pool.map(registered, feeds), strict=True))
             gaps = [gap for _, gap in looked.values()]
-            gaps += [self._lost_user(feed, looked[feed.mdt][0]) for feed in feeds]
+            if mend:
+                gaps += [self._lost_user(feed, looked[feed.mdt][0]) for feed in feeds]
             reduction, streams = self._read(pool, feeds, {mdt: entry for mdt, (entry, _) in looked.items()})
             opened = sorted({one for found in pool.map(self._open_files, feeds, repeat(filesystem)) for one in found})
         now_ns = time.time_ns()

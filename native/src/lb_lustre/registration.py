@@ -11,6 +11,21 @@ from lb_lustre.ledger import Entry
 from lb_lustre.server import Server, State, User
 
 
+def look(server: Server, name: str, configured: str | None, before: Entry | None) -> tuple[Entry | None, str | None]:
+    """The same as ``ensure`` finds it; the server is only asked, and nothing is mended.
+
+    :raises LustreError: when the server cannot be asked.
+    """
+    state = server.state()
+    user = state.user(name, configured)
+    if user is None:
+        return before, f"{server.mdt}: '{name}' is not registered"
+    lacking = state.lacking(user)
+    if lacking:
+        return before, f"{server.mdt}: {', '.join(lacking)} is not recorded for {user.id}"
+    return _known(server, state, user, before)
+
+
 def ensure(server: Server, name: str, configured: str | None, before: Entry | None) -> tuple[Entry, str | None]:
     """Where to read from, with our user as the server lists it; and why records may be missing.
 
@@ -30,6 +45,11 @@ def ensure(server: Server, name: str, configured: str | None, before: Entry | No
         new = server.register(name)
         said = f"{', '.join(lacking)} was not recorded for {user.id}; it is registered anew, as {new.id}"
         return _anew(new), f"{server.mdt}: {said}"
+    return _known(server, state, user, before)
+
+
+def _known(server: Server, state: State, user: User, before: Entry | None) -> tuple[Entry, str | None]:
+    """Of a user who gets what it needs."""
     if before is None:
         return _anew(user), None
     reason = _reason(state, user, before)

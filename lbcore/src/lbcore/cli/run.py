@@ -167,7 +167,9 @@ def _dry_run(lb: Lb, job: JobConfig, progress: Progress, options: Options, as_js
         print(f"{what:10} {printable(_step_path(catalog, step))}")
 
     try:
-        counts, stopped = dry_run(job, lb.plugins, progress, show, max_delete=options.max_delete, full=options.full)
+        counts, stopped, scan = dry_run(
+            job, lb.plugins, progress, show, max_delete=options.max_delete, full=options.full
+        )
     except LbError as error:
         print(f"lb: {job.name}: {printable_message(str(error))}", file=sys.stderr)
         return failed(job.name, error), error.exit_code
@@ -176,9 +178,11 @@ def _dry_run(lb: Lb, job: JobConfig, progress: Progress, options: Options, as_js
             f"{job.name}: would make {counts['objects_new']}, change {counts['objects_changed']} "
             f"and remove {counts['objects_removed']} objects; nothing was changed"
         )
+        print(f"{job.name}: {'the feed was followed' if scan is None else f'everything was looked at: {scan}'}")
         if stopped:
             print(f"{job.name}: the brake would stop it: {stopped}")
-    return {"job": job.name, "state": "planned", "exit_code": EXIT_DONE, **counts, "brake": stopped}, EXIT_DONE
+    said = {"job": job.name, "state": "planned", "exit_code": EXIT_DONE, **counts, "brake": stopped, "scan": scan}
+    return said, EXIT_DONE
 
 
 def _step_path(catalog: Catalog, step: Step) -> bytes:

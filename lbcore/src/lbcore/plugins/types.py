@@ -116,6 +116,17 @@ class Detector(Protocol):
         """Look at each hinted object in the view (``complete``: at everything)."""
 
 
+@runtime_checkable
+class Peekable(Protocol):
+    """What a detector with a feed may also be: then ``lb run --dry-run`` follows the feed, as a run would."""
+
+    def peek(self, source: Source, cursor: bytes | None) -> Collection:
+        """What ``collect`` would find now. Changes nothing: neither the feed, nor how the job is registered with it.
+
+        :raises LbError: when the feed cannot be read.
+        """
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:
     """Something that an administrator should see to."""
