@@ -62,7 +62,7 @@ def collect(catalog: Catalog, detector: Detector, source: Source, *, run: int | 
     :raises LbError: when the feed cannot be read.
     """
     cursor = catalog.meta.get(_CURSOR)
-    found = detector.collect(source, cursor)
+    found = _begun(catalog, detector.complete, cursor, detector.collect(source, cursor))
     number = (catalog.meta.get(COLLECTION) or 0) + 2  # between two a run keeps hints
 
     def place() -> None:
@@ -71,8 +71,6 @@ def collect(catalog: Catalog, detector: Detector, source: Source, *, run: int | 
         if run is not None:
             catalog.runs.update(run, collection=number, cut_ns=found.cut_ns, snapshot=None)
 
-    if not cursor and not detector.complete and found.gap is None and catalog.runs.last_committed() is not None:
-        found = dataclasses.replace(found, gap="the feed is read for the first time; runs before did not use it")
     count = _enter(catalog, found, number, run, place)
     detector.acknowledge(source, found.cursor)
     return Collected(hints=count, gap=found.gap, notes=found.notes)
@@ -83,9 +81,17 @@ def peek(catalog: Catalog, detector: Peekable, source: Source, *, run: int) -> N
 
     :raises LbError: when the feed cannot be read.
     """
-    found = detector.peek(source, catalog.meta.get(_CURSOR))
+    cursor = catalog.meta.get(_CURSOR)
+    found = _begun(catalog, False, cursor, detector.peek(source, cursor))
     number = (catalog.meta.get(COLLECTION) or 0) + 2
     _enter(catalog, found, number, run, lambda: catalog.runs.update(run, collection=number, cut_ns=found.cut_ns))
+
+
+def _begun(catalog: Catalog, complete: bool, cursor: bytes | None, found: Collection) -> Collection:
+    """What was found; where runs before did not use the feed, it cannot tell what changed since the last of them."""
+    if cursor or complete or found.gap is not None or catalog.runs.last_committed() is None:
+        return found
+    return dataclasses.replace(found, gap="the feed is read for the first time; runs before did not use it")
 
 
 def flush(catalog: Catalog, number: int, detector: Detector, source: Source, racy_seconds: float) -> None:
