@@ -55,6 +55,8 @@ def crash(lustre: Simulated, what: int) -> None:
 
 def lose(lustre: Simulated, what: int) -> set[int]:
     """A server loses some records; the exit statuses that the next run may have."""
+    if what in (0, 1):
+        return {0, 5}  # a crash that left none of the records that were read is like a user who is gone
     if what not in (2, 3):
         return {0}
     last = lustre.last()[what - 2]
@@ -106,7 +108,7 @@ def test_the_backup_equals_the_source_after_each_run_and_every_point_in_time_sta
 
 
 @given(rounds=st.lists(st.tuples(CHANGES, CHANGES, st.integers(0, 12), st.booleans()), min_size=1, max_size=4))
-@settings(deadline=None, max_examples=EXAMPLES // 10, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=EXAMPLES // 20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_the_backup_equals_the_snapshot_whatever_happens_once_it_is_made(
     shared_lustre: Simulated, tmp_path: Path, rounds: list[tuple[list[Change], list[Change], int, bool]]
 ) -> None:
