@@ -132,7 +132,7 @@ def _enter(catalog: Catalog, found: Collection, number: int, run: int | None, pl
             catalog.meta.put(_GAP_COLLECTION, max(number, catalog.meta.get(_GAP_COLLECTION) or 0))
         opened = catalog.runs.open()
         if opened is None or opened.run == run:
-            catalog.hints.drop_passing()
+            catalog.hints.drop_passing(number)  # what a later one says is so after the run's snapshot
         place()
     return count
 

@@ -33,10 +33,14 @@ class Hints:
             ((hint.id, int(hint.flags), hint.time_ns, collection, now_ns) for hint in hints),
         )
 
-    def drop_passing(self) -> None:
-        """Drop what passed by unknown to the catalog. Not while a run may have seen it, and not have it there yet."""
+    def drop_passing(self, collection: int) -> None:
+        """Drop what passed by unknown to the catalog, as far as no later collection than ``collection`` has said so.
+
+        Not while a run may have seen it, and not have it there yet.
+        """
         self._database.execute(
-            "DELETE FROM hint WHERE flags & ? AND id NOT IN (SELECT id FROM object)", (int(HintFlag.PASSING),)
+            "DELETE FROM hint WHERE flags & ? AND collection <= ? AND id NOT IN (SELECT id FROM object)",
+            (int(HintFlag.PASSING), collection),
         )
 
     def keep(self, object_id: ObjectId, flags: HintFlag, collection: int) -> None:
