@@ -126,6 +126,7 @@ def test_the_backup_equals_the_snapshot_whatever_happens_once_it_is_made(
             points[int(name.rpartition("-")[2])] = seen(path)
             for change in after:
                 changer.make(change)
+            migrate(lustre, job.source, what)
 
         patch.setattr(LustreSnapshots, "create", create)
         for changes, after, what, paused in [([], [], 12, False), *rounds, ([], [], 12, False)]:  # noqa: B007

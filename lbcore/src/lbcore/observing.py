@@ -15,7 +15,7 @@ from lbcore.catalog.catalog import Catalog
 from lbcore.compare.comparison import Comparison
 from lbcore.errors import SourceError
 from lbcore.keeping import Keeping
-from lbcore.model import Hint, HintFlag, Listing, ObjectId, Seen, Unreadable, View
+from lbcore.model import Hint, HintFlag, Listing, ObjectId, Observation, Seen, Unreadable, View
 from lbcore.planning import CircleError, Order, close_over_gone
 from lbcore.plugins.types import Detector, Known
 from lbcore.progress import Progress
@@ -161,38 +161,58 @@ class Observing:
         self._follow(comparison, detector)
 
     def _follow(self, comparison: Comparison, detector: Detector) -> None:
-        """What a feed's observations lead to: unknown directories, whole; unknown parents; displaced objects."""
+        """What a feed's observations lead to: unknown parents, displaced objects; then unknown directories, whole.
+
+        In that order: until every name is connected, the path of a directory may be an old one.
+        """
         asked: set[ObjectId] = set()
-        while True:
-            for obj, directory_id in comparison.observed.take_new_directories():
-                path = comparison.observed.path_in_view(obj)
-                if path is None:
-                    self._keep(directory_id, HintFlag.WHOLE)
-                    continue
-                walker = Walker(
-                    self._view, self._scope, self._catalog.listings,
-                    racy_seconds=self._racy_seconds, workers=self._workers,
-                )  # fmt: skip
-                self._take(comparison, walker.walk(path, directory_id))
-                if not walker.reached:  # it was moved away, or replaced, before it was opened
-                    self._keep(directory_id, HintFlag.WHOLE)
-            self._list_doubtful(comparison)
+        more = True
+        while more:
+            unconnected = self._connect(comparison)
             wanted = comparison.observed.take_unexplained() - asked
-            unconnected = comparison.observed.take_unconnected()
-            if not wanted:
-                break
             asked |= wanted
-            hints = [Hint(id=one, flags=HintFlag.NAMES, time_ns=0) for one in sorted(wanted)]
-            self._take(comparison, detector.observe(self._view, self._scope, self._catalog.listings, hints))
-            self._take(comparison, iter(unconnected))
+            if wanted:
+                hints = [Hint(id=one, flags=HintFlag.NAMES, time_ns=0) for one in sorted(wanted)]
+                self._take(comparison, detector.observe(self._view, self._scope, self._catalog.listings, hints))
+            elif not self._walk_new(comparison):
+                more = False
+            if more:
+                self._take(comparison, iter(unconnected))
         with self._catalog.database.transaction():
             for one in unconnected:
                 self._catalog.hints.keep(one.id, HintFlag.NAMES, self._kept_collection)
 
-    def _list_doubtful(self, comparison: Comparison) -> None:
-        """Directories of which a feed cannot tell all: their entries, and what is new below, whole."""
-        catalog = self._catalog
-        for obj in comparison.observed.take_doubtful_directories():
+    def _connect(self, comparison: Comparison) -> list[Observation]:
+        """Take observations again whose directories were not known, as long as that helps; those that are left."""
+        left = comparison.observed.take_unconnected()
+        while left:
+            before = len(left)
+            self._take(comparison, iter(left))
+            left = comparison.observed.take_unconnected()
+            if len(left) >= before:
+                break
+        return left
+
+    def _walk_new(self, comparison: Comparison) -> bool:
+        """List unknown directories, with all below, and doubtful ones; False when there are none."""
+        new = comparison.observed.take_new_directories()
+        for obj, directory_id in new:
+            path = comparison.observed.path_in_view(obj)
+            if path is None:
+                self._keep(directory_id, HintFlag.WHOLE)
+                continue
+            walker = Walker(
+                self._view, self._scope, self._catalog.listings, racy_seconds=self._racy_seconds, workers=self._workers
+            )
+            self._take(comparison, walker.walk(path, directory_id))
+            if not walker.reached:  # it was moved away, or replaced, before it was opened
+                self._keep(directory_id, HintFlag.WHOLE)
+        return self._list_doubtful(comparison) or bool(new)
+
+    def _list_doubtful(self, comparison: Comparison) -> bool:
+        """Directories of which a feed cannot tell all: their entries, and what is new below, whole. False: none."""
+        catalog, doubtful = self._catalog, comparison.observed.take_doubtful_directories()
+        for obj in doubtful:
             path, known = comparison.observed.path_in_view(obj), catalog.plan.step(obj) or catalog.objects.get(obj)
             if path is None or known is None:
                 continue
@@ -202,6 +222,7 @@ class Observing:
             self._take(comparison, walker.walk(path, known.id, lambda one: catalog.objects.by_id(one) is None))
             if not walker.reached:
                 self._keep(known.id, HintFlag.LIST)
+        return bool(doubtful)
 
     def _keep(self, object_id: ObjectId, flags: HintFlag) -> None:
         """The next run is to look there."""
