@@ -33,7 +33,7 @@ def test_without_a_library_everything_can_be_imported_and_its_use_says_what_to_i
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("LB_LUSTREAPI", "liblustreapi-that-is-nowhere.so.1")
-    script = "import lb_lustre.plugin, lb_lustre._lustreapi, lb_lustre.library"
+    script = "import lb_lustre.plugin, lb_lustre._lustreapi, lb_lustre.llapi"
     subprocess.run([sys.executable, "-c", script], check=True)
     with pytest.raises(LustreUnavailableError, match=r"nowhere\.so\.1 is not on this node.* install the Lustre client"):
         Library()

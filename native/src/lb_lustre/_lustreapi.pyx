@@ -11,7 +11,7 @@ from libc.stdint cimport uint8_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
-from lb_lustre._records cimport NOTHING, Record, parse
+from lb_lustre._record cimport NOTHING, Record, parse
 
 from lb_lustre._records import RECORD_SIZE_MAX
 from lb_lustre.errors import LustreUnavailableError

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from lb_lustre.device import find_devices, has_devices
 from lb_lustre.errors import LustreUnavailableError
 from lb_lustre.feed import Feed
-from lb_lustre.library import find_by_library
+from lb_lustre.llapi import find_by_library
 from lb_lustre.mounts import find_mount
 
 

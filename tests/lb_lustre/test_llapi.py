@@ -21,7 +21,7 @@ from lb_lustre.errors import LustreError, LustreUnavailableError
 from lb_lustre.feed import Feed
 from lb_lustre.feeds import find_feeds
 from lb_lustre.ledger import Entry
-from lb_lustre.library import LibraryFeed, find_servers
+from lb_lustre.llapi import LibraryFeed, find_servers
 from lb_lustre.record import Type, decode
 from lbcore.testing.job import Job
 from tests.lb_lustre.conftest import Simulated
