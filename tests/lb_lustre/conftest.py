@@ -58,7 +58,7 @@ class Simulated:
     def later(self) -> None:
         """Until a change gets another time: Lustre keeps whole seconds."""
         now = time.time()
-        time.sleep(1.01 - now % 1)
+        time.sleep(1.01 - now % 1)  # nothing can be watched: it is the clock that has to go on
 
     def snapshotter(self) -> dict[str, Any]:
         """Options of the snapshotter ``lustre``: ``lctl`` is the simulator's, and a mount is a bind mount."""

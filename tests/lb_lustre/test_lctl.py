@@ -136,7 +136,7 @@ def test_a_program_that_does_not_end_is_killed_with_all_it_started(tmp_path: Pat
     for _ in range(500):  # whoever reaps orphans here may take a moment
         if not Path(f"/proc/{pid.read_text().strip()}").exists() or "Z" in state(pid):
             break
-        time.sleep(0.01)
+        time.sleep(0.01)  # between two looks
     else:
         pytest.fail("it still runs")
     with pytest.raises(LustreError, match="'/nowhere' cannot be run: No such file"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -37,6 +38,19 @@ def inodes(job: Job, *paths: str) -> list[int]:
 def migrate(lustre: Simulated, *paths: str, mdt: int = 1) -> None:
     for path in paths:
         lustre.ask("migrate", path=path, mdt=mdt)
+
+
+@contextlib.contextmanager
+def hidden(lustre: Simulated, path: str) -> Iterator[None]:
+    """What a path is called now cannot be looked at."""
+    new, look = fid.parse(lustre.ask("fid_of", path=path)), Looking.look
+
+    def fail(self: Looking, object_id: ObjectId) -> Seen:
+        return Unreadable(path=b"new", reason="not today", object=new) if object_id == new else look(self, object_id)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Looking, "look", fail)
+        yield
 
 
 EVERYTHING = ("a/b/two", "a/one", "a/symlink", "a/pipe", "a/sparse", "a/b", "a/empty", "a", "c")
@@ -95,14 +109,7 @@ def test_a_file_keeps_its_names_until_its_new_id_could_be_looked_at(
     backed_up(job)
     known = numbers(job, "a/one")
     migrate(lustre, "a/one")
-    new = fid.parse(lustre.ask("fid_of", path="a/one"))
-    look = Looking.look
-
-    def fail(self: Looking, object_id: ObjectId) -> Seen:
-        return Unreadable(path=b"new", reason="not today", object=new) if object_id == new else look(self, object_id)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Looking, "look", fail)
+    with hidden(lustre, "a/one"):
         for _ in range(2):  # the second time no record tells of it any more
             outcome = job.run()
             assert (outcome.exit_code, outcome.counts.get("objects_removed", 0)) == (3, 0)
@@ -198,14 +205,7 @@ def test_an_object_that_could_not_be_looked_at_for_long_and_moved_on_has_one_nam
     known = numbers(job, "a/b/two")
     for number in range(migrations):
         migrate(lustre, "a/b/two", mdt=1 - number)
-    new = fid.parse(lustre.ask("fid_of", path="a/b/two"))
-    look = Looking.look
-
-    def fail(self: Looking, object_id: ObjectId) -> Seen:
-        return Unreadable(path=b"new", reason="not today", object=new) if object_id == new else look(self, object_id)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Looking, "look", fail)
+    with hidden(lustre, "a/b/two"):
         for _ in range(times):
             assert job.run().exit_code == 3
     shell(lustre.root, "mkdir D; mv a/b/two D/")

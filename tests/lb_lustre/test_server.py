@@ -134,6 +134,7 @@ def test_a_command_that_is_not_there_or_hangs_is_named(lctl: Lctl, monkeypatch: 
         Server(["/no/such"], "labfs", "MDT0000").state()
     monkeypatch.setattr(server, "_TIMEOUT_SECONDS", 0.2)
     with pytest.raises(LustreError, match=r"did not end within"):
+        # Longer than anybody waits: it is killed after 0.2 seconds.
         Server([sys.executable, "-c", "import time; time.sleep(60)"], "labfs", "MDT0000").state()
 
 
