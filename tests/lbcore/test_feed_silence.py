@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -109,3 +110,14 @@ def test_a_job_that_scanned_so_far_scans_once_more_when_it_begins_to_follow_a_fe
     outcome = job.run()
     assert (outcome.exit_code, job.differences()) == (5, [])
     backed_up(job)
+
+
+def test_what_a_plugin_warns_of_stands_in_the_log_of_the_run(lb_job: MakeJob) -> None:
+    feed = Feed()
+    job = lb_job(feed, detector="feed")
+    put(job, "a")
+    backed_up(job)
+    feed.meddle = lambda count: logging.getLogger("lb_somebody").warning("looked %d times", count)
+    put(job, "b")
+    outcome = backed_up(job)
+    assert "WARNING looked 1 times" in job.log(outcome.run)

@@ -40,8 +40,8 @@ class RunLog:
         handler = _RunFile(os.fsdecode(path), encoding="utf-8", errors="backslashreplace")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         self._handlers[event.job, event.run] = handler
+        logging.getLogger().addHandler(handler)  # plugins warn under names of their own
         logger = logging.getLogger("lbcore")
-        logger.addHandler(handler)
         logger.setLevel(min(logger.level or logging.INFO, logging.INFO))
         self._write(event.job, event.run, "goes on" if event.resumed else "started")
 
@@ -56,7 +56,7 @@ class RunLog:
         self._write(event.job, event.run, f"{event.state} status={event.exit_code} {counts} {event.message}".rstrip())
         handler = self._handlers.pop((event.job, event.run), None)
         if handler is not None:
-            logging.getLogger("lbcore").removeHandler(handler)
+            logging.getLogger().removeHandler(handler)
             handler.close()
 
     def _write(self, job: str, run: int, message: str) -> None:
