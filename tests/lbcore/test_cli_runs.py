@@ -77,7 +77,9 @@ def test_a_person_reads_a_table_in_local_time(job: Job, source: Path, monkeypatc
 
     kolkata = datetime.fromtimestamp(view_to // 10**9, timezone(timedelta(hours=5, minutes=30)))
     assert head.split() == ["RUN", "STATE", "TIME", "TOOK", "NEW", "CHANGED", "REMOVED", "COPIED", "NOTE"]
-    assert line.split() == ["1", "committed", *str(kolkata)[:19].split(), "0s", "2", "0", "0", "5", "bytes"]
+    columns = line.split()
+    assert columns.pop(4).endswith("s")  # how long it took is this machine's affair
+    assert columns == ["1", "committed", *str(kolkata)[:19].split(), "2", "0", "0", "5", "bytes"]
 
 
 def test_before_the_first_run_there_is_nothing_to_list(job: Job) -> None:
