@@ -14,6 +14,7 @@ from typing import Any
 
 from lb_lustre import fid, layout
 from lb_lustre.record import Type
+from lb_lustre.simulator import lctl_commands
 from lb_lustre.simulator.changelog import Changelog
 from lb_lustre.simulator.filesystem import Filesystem
 from lb_lustre.simulator.mount import Mount
@@ -55,10 +56,15 @@ class Control:
 
     def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
         try:
-            with self._mount.mutex:
-                return {"result": self._requests[request.pop("request")](**request)}
+            if request["request"] == "lctl":  # several requests, between which the mount goes on
+                return {"result": lctl_commands.run(self._do, request["program"], request["words"])}
+            return {"result": self._do(**request)}
         except OSError as error:
             return {"errno": error.errno, "error": error.strerror}
+
+    def _do(self, request: str, **arguments: Any) -> Any:
+        with self._mount.mutex:
+            return self._requests[request](**arguments)
 
     # -- requests -----------------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from lb_lustre.record import Type
+from lb_lustre.simulator.lctl_failure import FailureError
 
 _USAGE = 4
 _NO_DEVICE = 1
@@ -20,14 +21,6 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 _LONGEST_NAME = 15
 _MINIMAL_SIZE_BYTES = 16528
 """What an empty changelog takes (recordings: changelog_params_default)."""
-
-
-class FailureError(Exception):
-    """The command ends: what it prints on standard error (and output), and its status."""
-
-    def __init__(self, status: int, error: str = "", output: str = "") -> None:
-        super().__init__(error)
-        self.status, self.error, self.output = status, error, output
 
 
 class Lctl:
