@@ -10,7 +10,9 @@ from click.testing import CliRunner, Result
 from lbcore.cli.main import main
 from lbcore.config.keys import JOB_KEYS
 from lbcore.config.loader import load_config, parse_config
+from lbcore.mounted import mount_of
 from lbcore.plugins.manager import Plugins
+from tests.support.running import mounted, needs_root
 
 
 @pytest.fixture(autouse=True)
@@ -44,17 +46,30 @@ def test_what_is_written_is_valid_and_all_defaults(file: Path, tmp_path: Path) -
     assert result.stdout == f"wrote job 'home' to {file}\nnext: lb -c {file} run home\n"
     plugins = Plugins()
     config = load_config(str(file), plugins)
-    plain = f'[job.home]\nsource = "{tmp_path}/source"\ntarget = "{tmp_path}/target"'
+    mount = mount_of(str(tmp_path))  # that of the folder for temporary files, where it has one
+    plain = f'[job.home]\nsource = "{tmp_path}/source"\ntarget = "{tmp_path}/target"\n'
+    plain += f'target_mount = "{mount}"' if mount else ""
     assert config.jobs == parse_config(plain.encode(), str(file), plugins).jobs
     assert lb("-c", file, "config", "validate").exit_code == 0
 
 
-def test_every_commented_setting_is_valid(file: Path) -> None:
+@needs_root
+def test_a_target_on_a_mounted_filesystem_is_used_only_while_that_is_mounted(file: Path, tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    with mounted(os.fsencode(tmp_path / "disk")):
+        init("-c", file, "--job", "home", target="disk/backups/home")
+
+    job = load_config(str(file), Plugins()).job("home")
+    assert job.target_mount == os.fsencode(tmp_path / "disk")
+
+
+def test_every_commented_setting_is_valid(file: Path, tmp_path: Path) -> None:
     init("-c", file, "--job", "home")
     text = file.read_text()
     settings = re.findall(r"^# ((\w+) = .*)$", text, re.MULTILINE)
 
     assert {key for _, key in settings} == {
+        *(() if mount_of(str(tmp_path)) else ("target_mount",)),
         "transfer",
         "exclude",
         "include",

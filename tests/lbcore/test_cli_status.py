@@ -58,7 +58,7 @@ def test_a_good_job_shows_its_last_run_and_sizes(job: Job, source: Path) -> None
     assert lines[0].startswith("job: last good run 2, ") and " ago (" in lines[0]
     assert lines[2:] == [
         "  holds 3 objects: 1 files, 2.0 kB",
-        "  2 points in time; keeps 2 earlier contents, 1.1 kB",
+        "  points in time: 2; earlier contents kept: 2, 1.1 kB",
     ]
 
 

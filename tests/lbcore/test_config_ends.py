@@ -75,6 +75,12 @@ def test_a_state_dir_in_the_source_or_the_mirror_is_an_error(read: Reader, tmp_p
     assert f"{FILE}: job.home.state_dir: " in message
 
 
+def test_a_target_that_is_not_below_its_mount_is_an_error(read: Reader, tmp_path: Path) -> None:
+    message = read.error(ends(tmp_path / "source", tmp_path / "target") + '\ntarget_mount = "/elsewhere"')
+
+    assert message == f"{FILE}: job.home.target_mount: the target {tmp_path}/target is not below /elsewhere"
+
+
 def test_two_jobs_sharing_a_target_are_an_error_for_both(read: Reader, tmp_path: Path) -> None:
     (tmp_path / "t").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "t")

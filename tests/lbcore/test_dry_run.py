@@ -74,6 +74,17 @@ def test_what_the_feed_tells_is_looked_at_and_nothing_else_and_the_feed_keeps_it
     assert changed(job) == (0, None)
 
 
+def test_what_is_only_read_once_more_is_counted_and_not_listed(lb_job: MakeJob) -> None:
+    job = lb_job(racy_seconds=3600)
+    put(job, "one", "two", "three")
+    backed_up(job)
+    write(at(job, "two"), b"another content")
+    listed = job.command("run", "--dry-run").stdout
+    assert listed.startswith("content    two\njob: would make 0, change 1 and remove 0 objects")
+    assert "would compare 2 more" in listed
+    assert planned(job)["objects_compared"] == 2
+
+
 def test_what_was_collected_before_is_looked_at_too(job: Job, journal: Journal) -> None:
     assert collect_alone(job.config) is not None
     assert journal.records() == []

@@ -130,6 +130,29 @@ def test_a_target_that_is_not_mounted_is_left_as_it_is(lb_job: MakeJob, tmp_path
     backed_up(job)
 
 
+@needs_root
+def test_nothing_is_made_below_an_empty_mount_point(lb_job: MakeJob, tmp_path: Path) -> None:
+    job = lb_job(Feed(), detector="feed")
+    put(job, "file")
+    os.mkdir(job.target)
+    with mounted(job.target):
+        job.configure(target_mount=os.fsdecode(job.target))
+        backed_up(job)
+    for command in (
+        ["run"],
+        ["run", "--dry-run"],
+        ["collect"],
+        ["ls"],
+        ["verify"],
+        ["restore", ".", "--to", str(tmp_path / "out")],
+    ):
+        result = job.command(*command)
+        assert result.exit_code == 1
+        assert f"nothing is mounted on {os.fsdecode(job.target)}, where the target" in result.output
+    assert "nothing is mounted on" in job.command("check").stdout
+    assert os.listdir(job.target) == []
+
+
 def test_what_a_resumed_run_has_seen_is_no_plan_before_it_has_seen_all(
     lb_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:

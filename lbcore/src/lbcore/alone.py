@@ -12,6 +12,7 @@ from lbcore.collecting import Collected, collect, collecting
 from lbcore.config.job import JobConfig
 from lbcore.errors import LockedError, TargetError
 from lbcore.failure import explain
+from lbcore.mounted import check_mounted
 from lbcore.plugins.types import Detector, Source
 from lbcore.run import catalog_path
 
@@ -25,6 +26,7 @@ def collect_alone(job: JobConfig) -> Collected | None:
     detector: Detector = job.detector.registration.create(job.detector.options)
     if detector.complete:
         return None
+    check_mounted(job)
     path = catalog_path(job)
     try:
         if not os.path.exists(path):

@@ -10,9 +10,10 @@ from typing import Any
 from lbcore import source
 from lbcore.catalog.catalog import Catalog
 from lbcore.config.job import Chosen, JobConfig
-from lbcore.errors import LbError
+from lbcore.errors import LbError, TargetError
 from lbcore.failure import explained
 from lbcore.model import ObjectId
+from lbcore.mounted import check_mounted
 from lbcore.plugins.types import Checkable, Finding, Source
 from lbcore.run import catalog_path
 
@@ -33,6 +34,10 @@ def check_job(job: JobConfig) -> Iterator[Finding]:
             advice="run lb as root",
             fatal=False,
         )
+    try:
+        check_mounted(job)
+    except TargetError as error:
+        yield Finding(what=str(error), advice="a run would stop at this")
     for folder in dict.fromkeys((job.target, job.state_dir or job.target)):
         yield from _check_folder(folder)
     if os.path.exists(catalog_path(job)):

@@ -23,6 +23,7 @@ from lbcore.errors import BrakeError, PausedError, TargetError
 from lbcore.failure import explain
 from lbcore.keeping import find_keeping
 from lbcore.model import ObjectId, View
+from lbcore.mounted import check_mounted
 from lbcore.observing import Observing
 from lbcore.plugins.manager import Plugins
 from lbcore.plugins.types import Detector, Peekable, Source
@@ -71,6 +72,7 @@ def _dry_run(
     full: bool,
 ) -> Planned:
     root, _ = source.look_at_root(job.source)
+    check_mounted(job)
     with _catalog(job, root) as catalog:
         unfinished = catalog.runs.open()
         if unfinished is not None and unfinished.state != "observing":

@@ -42,6 +42,7 @@ from lbcore.failure import explain
 from lbcore.keeping import find_keeping
 from lbcore.lock import locked
 from lbcore.model import View
+from lbcore.mounted import check_mounted
 from lbcore.observing import Observing
 from lbcore.plugins.manager import Plugins
 from lbcore.plugins.types import Detector, Source
@@ -93,6 +94,7 @@ def opened(job: JobConfig) -> Iterator[tuple[Catalog, Target]]:
 
     :raises TargetError, LockedError, CatalogError: when they cannot be used.
     """
+    check_mounted(job)
     path = catalog_path(job)
     if os.path.lexists(path) and not os.path.lexists(os.path.join(job.target, LB)):
         # Before anything is made: it may be the empty folder that the target is to be mounted on.

@@ -20,6 +20,7 @@ from lbcore.errors import PausedError, TargetError, UsageError
 from lbcore.failure import explained
 from lbcore.held import version_path
 from lbcore.lock import locked
+from lbcore.mounted import check_mounted
 from lbcore.plugins.manager import Plugins
 from lbcore.plugins.types import Damage
 from lbcore.progress import Progress
@@ -88,6 +89,7 @@ class Verification:
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[tuple[Catalog, Target]]:
+        check_mounted(self._job)
         target_path = self._job.target
         for needed in (os.path.join(target_path, TREE), os.path.join(target_path, LB), catalog_path(self._job)):
             if not os.path.exists(needed):

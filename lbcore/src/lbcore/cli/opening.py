@@ -44,12 +44,15 @@ def open_catalog(job: JobConfig) -> Iterator[Catalog]:
     """The catalog of a job, for reading; a run may go on meanwhile.
 
     :raises CatalogError: when the job has not run yet, or its catalog cannot be read.
+    :raises TargetError: when the target is not mounted.
     """
     from lbcore.catalog.catalog import Catalog  # noqa: PLC0415 - help must not wait for the core
     from lbcore.failure import explained  # noqa: PLC0415
+    from lbcore.mounted import check_mounted  # noqa: PLC0415
     from lbcore.run import catalog_path  # noqa: PLC0415
     from lbcore.target import TREE  # noqa: PLC0415
 
+    check_mounted(job)
     path = catalog_path(job)
     try:
         os.stat(path)

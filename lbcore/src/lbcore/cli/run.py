@@ -158,12 +158,17 @@ def _dry_run(lb: Lb, job: JobConfig, progress: Progress, options: Options, as_js
     from lbcore.dryrun import dry_run  # noqa: PLC0415
 
     words = ((What.NEW, "new"), (What.GONE, "remove"), (What.NAMES, "move"), (What.DATA, "content"),
-             (What.COMPARE, "compare"), (What.ATTRIBUTES, "attributes"))  # fmt: skip
+             (What.ATTRIBUTES, "attributes"))  # fmt: skip
+    compared = 0
 
     def show(catalog: Catalog, step: Step) -> None:
+        nonlocal compared
+        what = next((word for flag, word in words if step.what & flag), None)
+        if what is None:  # most likely nothing changed; there are many of them after a first backup of new files
+            compared += 1
+            return
         if as_json:
             return
-        what = next(word for flag, word in words if step.what & flag)
         print(f"{what:10} {printable(_step_path(catalog, step))}")
 
     try:
@@ -178,9 +183,12 @@ def _dry_run(lb: Lb, job: JobConfig, progress: Progress, options: Options, as_js
             f"{job.name}: would make {counts['objects_new']}, change {counts['objects_changed']} "
             f"and remove {counts['objects_removed']} objects; nothing was changed"
         )
+        if compared:
+            print(f"{job.name}: would compare {compared} more, which may have been written to when they were last read")
         print(f"{job.name}: {'the feed was followed' if scan is None else f'everything was looked at: {scan}'}")
         if stopped:
             print(f"{job.name}: the brake would stop it: {stopped}")
+    counts |= {"objects_compared": compared}
     said = {"job": job.name, "state": "planned", "exit_code": EXIT_DONE, **counts, "brake": stopped, "scan": scan}
     return said, EXIT_DONE
 

@@ -142,8 +142,8 @@ def _lines(one: dict[str, Any]) -> list[str]:
         lines = [f"{name}: last good run {good['run']}, {age} ago ({local_time(good['time_ns'])})"]
     lines.append(f"  {one['source']} -> {one['target']}")
     lines.append(f"  holds {one['objects']} objects: {one['files']} files, {size_text(one['bytes'])}")
-    kept = f"{one['kept_files']} earlier contents, {size_text(one['kept_bytes'])}"
-    lines.append(f"  {one['points']} points in time; keeps {kept}")
+    kept = f"{one['kept_files']}, {size_text(one['kept_bytes'])}"
+    lines.append(f"  points in time: {one['points']}; earlier contents kept: {kept}")
     if one["running"]:
         lines.append(f"  running: {one['running']}")
     if waits is not None:

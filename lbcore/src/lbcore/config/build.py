@@ -11,7 +11,7 @@ from lbcore.config.job import Chosen, JobConfig
 from lbcore.config.keys import JOB_KEYS, JobKeys
 from lbcore.config.limits import MaxDelete, at_least_zero, parse_duration
 from lbcore.config.options import build, check_known, found, option_names, suggestion
-from lbcore.config.paths import Ends, check_own, parse_path
+from lbcore.config.paths import Ends, check_own, is_inside, parse_path
 from lbcore.errors import UsageError
 from lbcore.plugins.listing import FIRST_PARTY
 from lbcore.plugins.manager import Plugins
@@ -93,6 +93,7 @@ def build_job(name: str, section: Mapping[str, Any], where: str, plugins: Plugin
         name=name,
         source=ends.source,
         target=ends.target,
+        target_mount=_target_mount(keys.target_mount, ends.target, f"{where}.target_mount"),
         state_dir=ends.state_dir,
         snapshotter=choose("snapshotter", "snapshotter", keys.snapshotter, plugins.snapshotters()),
         detector=choose("detector", "detector", keys.detector, plugins.detectors()),
@@ -111,6 +112,15 @@ def build_job(name: str, section: Mapping[str, Any], where: str, plugins: Plugin
     )
     _check_sections(section, job, things, where)
     return job
+
+
+def _target_mount(text: str | None, target: bytes, where: str) -> bytes | None:
+    if text is None:
+        return None
+    mount = _parsed(parse_path, text, where)
+    if not is_inside(target, mount):
+        raise UsageError(f"{where}: the target {os.fsdecode(target)} is not below {text}")
+    return mount
 
 
 def _check_keys(section: Mapping[str, Any], things: Mapping[str, str], where: str) -> None:

@@ -42,6 +42,8 @@ class JobConfig:
     """Absolute and normalised; symbolic links in it are not resolved."""
     target: bytes
     """Absolute and normalised; symbolic links in it are not resolved."""
+    target_mount: bytes | None
+    """The target, or a folder above it, where something has to be mounted before the target is used."""
     state_dir: bytes | None
     """Where the database is, when not in ``.lb`` on the target."""
     snapshotter: Chosen[SnapshotterPlugin]
@@ -112,6 +114,7 @@ def to_plain(job: JobConfig) -> dict[str, Any]:
     plain: dict[str, Any] = {
         "source": os.fsdecode(job.source),
         "target": os.fsdecode(job.target),
+        "target_mount": None if job.target_mount is None else os.fsdecode(job.target_mount),
         "state_dir": None if job.state_dir is None else os.fsdecode(job.state_dir),
         "snapshotter": job.snapshotter.name,
         "detector": job.detector.name,

@@ -12,6 +12,7 @@ class JobKeys:
 
     source: str
     target: str
+    target_mount: str | None = None
     state_dir: str | None = None
     snapshotter: str = "none"
     detector: str = "scan"

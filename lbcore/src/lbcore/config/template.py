@@ -16,6 +16,9 @@ _JOB = """\
 source = {source}
 target = {target}
 
+# The target is used only while something is mounted there: an empty mount point would get a new first backup.
+{target_mount}
+
 # What brings the content of files, in the order they are tried. rsync sends only the changed parts of
 # large files (package lb-rsync).
 transfer = ["copy"]
@@ -37,8 +40,7 @@ max_delete = "25% and 1000"
 # looks at the whole backup.
 # verify = ["attributes"]
 
-# Where the database is, when the target is on a network filesystem: a folder on a local disk. A target that is not
-# mounted is noticed then, too.
+# Where the database is, when the target is on a network filesystem: a folder on a local disk.
 # state_dir = "/var/lib/lb/{name}"
 
 # How many workers copy at the same time; as many as there are processors, at most 8, when it is not set.
@@ -46,6 +48,9 @@ max_delete = "25% and 1000"
 """
 
 
-def job_section(name: str, source: str, target: str) -> str:
-    """A commented section for a job."""
-    return _JOB.format(name=name, key=toml_key(name), source=toml_value(source), target=toml_value(target))
+def job_section(name: str, source: str, target: str, target_mount: str | None) -> str:
+    """A commented section for a job; ``target_mount`` is where the target is mounted, None when it is not."""
+    mount = f"{'# ' if target_mount is None else ''}target_mount = {toml_value(target_mount or target)}"
+    return _JOB.format(
+        name=name, key=toml_key(name), source=toml_value(source), target=toml_value(target), target_mount=mount
+    )

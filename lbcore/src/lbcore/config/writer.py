@@ -10,6 +10,7 @@ from lbcore.config.job import JobConfig
 from lbcore.config.loader import SYSTEM_FILE, USER_FILE, job_sections, parse_config, parse_toml
 from lbcore.config.template import HEAD, job_section
 from lbcore.errors import UsageError
+from lbcore.mounted import mount_of
 from lbcore.plugins.manager import Plugins
 
 
@@ -33,7 +34,8 @@ def add_job(path: str, name: str, source: str, target: str, plugins: Plugins) ->
 
     :raises UsageError: when the file has this job or cannot be written, or the job would not be valid.
     """
-    for text in (source, target):
+    mount = mount_of(target)
+    for text in (source, target, mount or ""):
         _check_utf8(text)
     check_job_name(name, path)
     try:
@@ -45,7 +47,7 @@ def add_job(path: str, name: str, source: str, target: str, plugins: Plugins) ->
         raise UsageError(f"{path}: cannot be read: {exc.strerror}") from exc
     if present is not None and name in job_sections(parse_toml(present, path), path):
         raise UsageError(f"{path}: job '{name}' is already there; choose another name with --job, or edit the file")
-    section = job_section(name, source, target)
+    section = job_section(name, source, target, mount)
     if present is None:
         added = HEAD + section
     else:
