@@ -43,7 +43,7 @@ def lay_out(path: Path, one: layout.Layout) -> None:
 def give_project(path: Path, project: int) -> None:
     """``lfs project -s -p``."""
     mode = path.stat().st_mode
-    recreate._give_project(os.fsencode(path), mode, b"%d" % project)
+    recreate.give_project(os.fsencode(path), mode, b"%d" % project)
 
 
 def begin(lustre: Simulated, below: str = ".") -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from lbcore import xattrs
 from lbcore.config.job import Chosen
 from lbcore.model import NotDelivered, TransferItem, View
-from lbcore.plugins.types import ExtrasKeeper, ReadsById
+from lbcore.plugins.types import ExtrasKeeper, MakesStubs, ReadsById, Stubs
 from lbcore.reading import NOTHING_THERE
 
 _AWAY = "its content is not at hand in the source (released to an archive); it was not read"
@@ -83,6 +83,11 @@ class Keeping:
     def give(self, directory: int, name: bytes, mode: int, extras: Mapping[str, bytes]) -> list[str]:
         """The same for a directory that is there, as far as possible."""
         return [lost for keeper in self.keepers[:1] for lost in keeper.give(directory, name, mode, extras)]
+
+    def stubs(self, root: bytes) -> Stubs | None:
+        """What makes files without their content, for a restore to ``root``; None: such files are not made."""
+        makers = (keeper.stubs(root) for keeper in self.keepers[:1] if isinstance(keeper, MakesStubs))
+        return next(makers, None)
 
 
 def find_keeping(chosen: Iterable[Chosen[Any]], root: bytes) -> Keeping:

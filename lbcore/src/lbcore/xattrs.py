@@ -25,9 +25,9 @@ _UNSUPPORTED = (errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 def kept(name: str) -> bool:
-    """Whether an attribute is backed up: not what the kernel derives, signs or labels for itself."""
+    """Whether an attribute is backed up: not what the kernel derives, signs or labels for itself, nor our own."""
     if name.startswith(("user.", "trusted.")):
-        return not name.startswith("trusted.overlay.") and name not in _OF_SERVERS
+        return not name.startswith(("trusted.overlay.", "trusted.lb.")) and name not in _OF_SERVERS
     return name in ("security.capability", "system.posix_acl_access", "system.posix_acl_default")
 
 

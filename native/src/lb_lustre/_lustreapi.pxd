@@ -6,6 +6,7 @@ reference.
 """
 
 from libc.stdint cimport uint32_t, uint64_t
+from posix.stat cimport struct_stat
 
 cdef packed struct lu_fid:
     uint64_t seq
@@ -35,6 +36,10 @@ ctypedef int (*changelog_fini_t)(void **) noexcept nogil
 ctypedef int (*changelog_clear_t)(const char *, const char *, long long) noexcept nogil
 ctypedef int (*get_data_version_t)(int, uint64_t *, uint64_t) noexcept nogil
 ctypedef int (*hsm_state_get_t)(const char *, hsm_user_state *) noexcept nogil
+# Path, archive, what the file is to be; size, first server, number and kind of stripes, pool; gives the FID.
+ctypedef int (*hsm_import_t)(
+    const char *, int, const struct_stat *, unsigned long long, int, int, int, char *, lu_fid *
+) noexcept nogil
 ctypedef int (*get_mdt_index_by_fid_t)(int, const lu_fid *, int *) noexcept nogil
 
 cdef class Library:

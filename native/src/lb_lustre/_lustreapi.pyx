@@ -9,12 +9,14 @@ import os
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport uint8_t, uint64_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
+from posix.stat cimport struct_stat
 
 from lb_lustre._record cimport NOTHING, Record, parse
 
 from lb_lustre._records import RECORD_SIZE_MAX
 from lb_lustre.errors import LustreUnavailableError
+from lb_lustre.fid import pack
 
 cdef extern from "<dlfcn.h>" nogil:
     void *dlopen(const char *, int)
@@ -117,6 +119,39 @@ cdef class Library:
             result = call(path_text, &state)
         checked(result, "llapi_hsm_state_get")
         return state.states, state.archive_id
+
+    def hsm_import(
+        self, bytes path not None, *, int archive, mode, uid, gid, size, mtime_ns, unsigned long long stripe_size=0,
+        int stripe_count=0, int pattern=0, bytes pool=None,
+    ):
+        """Make a file that is released: its content is in an archive of HSM, which does not know it yet.
+
+        :param archive: its number.
+        :param mode: ``st_mode``; nothing but the permission bits is used.
+        :param size: bytes; may be given at no other time, as setting it would bring the content back.
+        :param stripe_size: bytes; 0 for what is usual there, as for the other three. Servers are chosen anew.
+        :returns: the FID of the new file.
+        :raises OSError: when it cannot be made; nothing is there then.
+        """
+        cdef hsm_import_t call = <hsm_import_t>self._function("llapi_hsm_import")
+        cdef const char *path_text = path
+        cdef char *pool_text = NULL
+        cdef struct_stat wanted
+        cdef lu_fid fid
+        cdef int result
+        if pool is not None:
+            pool_text = pool
+        memset(&wanted, 0, sizeof(wanted))
+        wanted.st_mode = mode
+        wanted.st_uid = uid
+        wanted.st_gid = gid
+        wanted.st_size = size
+        wanted.st_mtim.tv_sec = wanted.st_atim.tv_sec = mtime_ns // 10**9
+        wanted.st_mtim.tv_nsec = wanted.st_atim.tv_nsec = mtime_ns % 10**9
+        with nogil:
+            result = call(path_text, archive, &wanted, stripe_size, -1, stripe_count, pattern, pool_text, &fid)
+        checked(result, "llapi_hsm_import")
+        return pack(fid.seq, fid.oid, fid.ver)
 
     def mdt_index(self, int mount, bytes object_id not None):
         """The number of the metadata server that has a FID, whether or not there is such an object.

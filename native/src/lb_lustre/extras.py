@@ -32,7 +32,7 @@ PROJECT_XATTR, HSM_XATTR = "trusted.projid", "trusted.hsm"
 STRIPES_XATTR, DEFAULT_STRIPES_XATTR = "trusted.lmv", "trusted.dmv"
 SERVERS_LAYOUT_XATTR = "trusted.lov"
 _HSM = struct.Struct("<IIQQ")
-_HSM_RELEASED = 0x04
+HSM_RELEASED, HSM_LOST = 0x04, 0x40
 STRIPES = struct.Struct("<IIIIIIII8s16s")
 """Magic, number of stripes, first server, kind of hash, version, four of migrations and padding; pool."""
 _HASH_KIND = 0xFFFF
@@ -104,13 +104,21 @@ def _get(path: bytes, name: str) -> bytes | None:
         raise
 
 
+def hsm_state(extras: Mapping[str, bytes]) -> tuple[int, int]:
+    """The states of HSM (section 7 of the reference), and the number of the archive; zeros where none is kept."""
+    kept = extras.get(HSM, b"")
+    if len(kept) < _HSM.size:
+        return 0, 0
+    _, states, archive, _ = _HSM.unpack_from(kept)
+    return states, archive
+
+
 def content_is_away(extras: Mapping[str, bytes]) -> bool:
     """Whether the file is released: its content is in the archive of HSM, and reading would bring it back.
 
     Both the state and the layout say so; who is not root sees the layout only.
     """
-    state = extras.get(HSM)
-    if state is not None and len(state) >= _HSM.size and _HSM.unpack_from(state)[1] & _HSM_RELEASED:
+    if hsm_state(extras)[0] & HSM_RELEASED:
         return True
     blob = extras.get(LAYOUT)
     return blob is not None and layout.is_released(layout.parse(blob))

@@ -10,6 +10,7 @@ from lb_lustre import extras
 from lb_lustre.content import find_content
 from lb_lustre.options import LustreExtrasOptions
 from lb_lustre.recreate import Recreating
+from lb_lustre.stubs import HsmStubs
 from lbcore import _posix
 from lbcore.model import ById
 
@@ -48,6 +49,13 @@ class LustreExtras:
         """See ``lb_lustre.recreate``."""
         return self._recreating().give(directory, name, mode, kept)
 
+    def stubs(self, root: bytes) -> HsmStubs | None:
+        """See ``lb_lustre.stubs``."""
+        return HsmStubs(root, self._pool_map(), self.options) if self.options.hsm else None
+
     def _recreating(self) -> Recreating:
+        return Recreating(self._pool_map(), self.options.lfs)
+
+    def _pool_map(self) -> dict[bytes, bytes]:
         pool_map = dict(item.split("=", 1) for item in self.options.pool_map)
-        return Recreating({os.fsencode(old): os.fsencode(new) for old, new in pool_map.items()}, self.options.lfs)
+        return {os.fsencode(old): os.fsencode(new) for old, new in pool_map.items()}

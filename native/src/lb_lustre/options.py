@@ -12,6 +12,7 @@ from lb_lustre.pace import Limit
 FILESYSTEM = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,7}")
 """What the name of a filesystem, or of a snapshot of one, is made of."""
 
+HSM = ("stub", "recall")
 READERS = ("auto", "device", "library")
 _MDT = re.compile(r"(MDT[0-9a-f]{4})=(.+)")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,14}")
@@ -108,12 +109,21 @@ class LustreExtrasOptions:
     pool_map: tuple[str, ...] = ()
     """Pools that have another name where files are restored, as ``OLD=NEW``; ``OLD=`` for no pool."""
     lfs: str = "lfs"
-    """The program that makes striped directories."""
+    """The program that makes striped directories, and asks for the content of released files."""
+    hsm: str = ""
+    """What becomes of released files whose content the backup does not hold: ``stub``: they are made as released files;
+    ``recall``: and HSM is asked for their content. They are not made when empty."""
+    hsm_rebind: tuple[str, ...] = ()
+    """What tells an archive that it has a file under another FID; old FID, new FID and the mount point follow."""
 
     def __post_init__(self) -> None:
         for item in self.pool_map:
             if "=" not in item:
                 raise ValueError(f"pool_map: expected OLD=NEW, found '{item}'")
+        if self.hsm not in ("", *HSM):
+            raise ValueError(f"hsm: expected {' or '.join(map(repr, HSM))}, found {self.hsm!r}")
+        if self.hsm_rebind and not self.hsm:
+            raise ValueError("hsm_rebind: no file is rebound unless 'hsm' says that it is made")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

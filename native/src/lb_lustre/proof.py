@@ -106,20 +106,30 @@ class Proof:
 
     def _answers(self, server: int) -> bool:
         """Whether something else is there that a server must have."""
-        with contextlib.suppress(OSError):
-            kept = os.open(self._mount + b"/.lustre/lost+found", os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                found = _posix.look(kept, name(server).encode())[0]
-            finally:
-                os.close(kept)
-            if self._servers.of(found) == server and self._is_there(found):
-                return True
+        if answers(self._mount, self._servers, server):
+            return True
         of_server = (one for one in reversed(list(self._present.values())) if self._servers.of(one) == server)
         return any(map(self._is_there, islice(of_server, _WITNESSES)))
 
     def _is_there(self, object_id: ObjectId) -> bool:
+        return _is_there(self._mount, object_id)
+
+
+def answers(mount: bytes, servers: Servers, server: int) -> bool:
+    """Whether the directory of a server that LFSCK makes is found by its name, and by its FID."""
+    with contextlib.suppress(OSError):
+        kept = os.open(mount + b"/.lustre/lost+found", os.O_RDONLY | os.O_DIRECTORY)
         try:
-            os.lstat(self._mount + b"/.lustre/fid/" + fid.text(object_id).encode())
-        except OSError:
-            return False
-        return True
+            found = _posix.look(kept, name(server).encode())[0]
+        finally:
+            os.close(kept)
+        return servers.of(found) == server and _is_there(mount, found)
+    return False
+
+
+def _is_there(mount: bytes, object_id: ObjectId) -> bool:
+    try:
+        os.lstat(mount + b"/.lustre/fid/" + fid.text(object_id).encode())
+    except OSError:
+        return False
+    return True

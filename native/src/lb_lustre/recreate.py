@@ -47,7 +47,7 @@ class Recreating:
         failed: list[str] = []
         if stat.S_ISREG(mode):
             os.mknod(name, stat.S_IFREG | 0o600, dir_fd=directory)
-        elif extras.DIRECTORY_LAYOUT not in kept or not self._tell(
+        elif extras.DIRECTORY_LAYOUT not in kept or not tell(
             failed, "stripes of the directory", lambda: self._make_striped(directory, name, kept)
         ):
             os.mkdir(name, 0o700, dir_fd=directory)
@@ -56,31 +56,15 @@ class Recreating:
     def give(self, directory: int, name: bytes, mode: int, kept: Mapping[str, bytes]) -> list[str]:
         """What can be given to a file without content, or to a directory, that is there."""
         failed: list[str] = []
-        path = _path(directory, name)
+        path = path_in(directory, name)
         of = extras.LAYOUT if stat.S_ISREG(mode) else extras.DEFAULT_LAYOUT
         if of in kept:
-            self._tell(
-                failed, "layout" if stat.S_ISREG(mode) else "default layout", lambda: self._lay_out(path, kept[of])
-            )
+            tell(failed, "layout" if stat.S_ISREG(mode) else "default layout", lambda: self._lay_out(path, kept[of]))
         if extras.DEFAULT_DIRECTORY_LAYOUT in kept:
             wanted = kept[extras.DEFAULT_DIRECTORY_LAYOUT]
-            self._tell(
-                failed, "default layout of directories", lambda: self._stripe_by_default(directory, name, wanted)
-            )
-        self._tell(failed, "project id", lambda: _give_project(path, mode, kept.get(extras.PROJECT)))
+            tell(failed, "default layout of directories", lambda: self._stripe_by_default(directory, name, wanted))
+        tell(failed, "project id", lambda: give_project(path, mode, kept.get(extras.PROJECT)))
         return failed
-
-    @staticmethod
-    def _tell(failed: list[str], what: str, do: Callable[[], None]) -> bool:
-        try:
-            do()
-        except OSError as error:
-            failed.append(f"{what} ({error.strerror})")
-        except (LustreError, ValueError, struct.error, subprocess.SubprocessError) as error:
-            failed.append(f"{what} ({error})")
-        else:
-            return True
-        return False
 
     def _lay_out(self, path: bytes, blob: bytes) -> None:
         wanted = layout.for_new_file(layout.parse(blob), self._pool_map)
@@ -95,7 +79,7 @@ class Recreating:
         self._run(directory, name, "mkdir", "-c", str(count), "-i", str(first), *_hash_option(kind))
 
     def _stripe_by_default(self, directory: int, name: bytes, wanted: bytes) -> None:
-        if extras.read(_path(directory, name), stat.S_IFDIR).get(extras.DEFAULT_DIRECTORY_LAYOUT) == wanted:
+        if extras.read(path_in(directory, name), stat.S_IFDIR).get(extras.DEFAULT_DIRECTORY_LAYOUT) == wanted:
             return  # inherited
         _, count, first, kind, _, inherited, in_turn = _DEFAULT_STRIPES.unpack_from(wanted)
         self._run(
@@ -109,7 +93,7 @@ class Recreating:
         :raises LustreError: when it fails.
         """
         done = subprocess.run(
-            [self._lfs, *arguments, _path(directory, name)], pass_fds=(directory,), umask=0o077, check=False,
+            [self._lfs, *arguments, path_in(directory, name)], pass_fds=(directory,), umask=0o077, check=False,
             stdin=subprocess.DEVNULL, capture_output=True, timeout=_LFS_SECONDS,
         )  # fmt: skip
         if done.returncode:
@@ -117,7 +101,21 @@ class Recreating:
             raise LustreError(f"lfs {arguments[0]} ended with status {done.returncode}: {said}")
 
 
-def _path(directory: int, name: bytes) -> bytes:
+def tell(failed: list[str], what: str, do: Callable[[], object]) -> bool:
+    """Whether something could be done; if not, what, and the reason, is added to ``failed``."""
+    try:
+        do()
+    except OSError as error:
+        failed.append(f"{what} ({error.strerror})")
+    except (LustreError, ValueError, struct.error, subprocess.SubprocessError) as error:
+        failed.append(f"{what} ({error})")
+    else:
+        return True
+    return False
+
+
+def path_in(directory: int, name: bytes) -> bytes:
+    """How a name in an open directory is reached by its path."""
     return b"/proc/self/fd/%d/%s" % (directory, name)
 
 
@@ -127,7 +125,7 @@ def _hash_option(kind: int) -> tuple[str, ...]:
     return () if name is None else ("-H", name)
 
 
-def _give_project(path: bytes, mode: int, wanted: bytes | None) -> None:
+def give_project(path: bytes, mode: int, wanted: bytes | None) -> None:
     """Before content, so that it counts in the right quota. What is new in a directory of a project belongs to it too.
 
     That new entries inherit it cannot be asked without opening the directory; nearly every directory of a project is

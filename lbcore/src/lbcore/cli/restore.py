@@ -147,6 +147,9 @@ def _restore(
     if done.without_content:
         print(f"lb: {job.name}: of {done.without_content} files the backup holds no content", file=sys.stderr)
         codes.append(EXIT_SOURCE_ERRORS)
+    if done.stubs:
+        print(f"lb: {job.name}: {done.stubs} files were made without content: it is not in the backup", file=sys.stderr)
+        codes.append(EXIT_SOURCE_ERRORS)
     if done.not_recreated:
         print(f"lb: {job.name}: {done.not_recreated} layouts and the like could not be made anew", file=sys.stderr)
         codes.append(EXIT_SOURCE_ERRORS)

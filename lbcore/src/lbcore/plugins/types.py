@@ -241,6 +241,48 @@ class ReadsById(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Absent:
+    """A file whose content the backup never held: it was away."""
+
+    id: ObjectId
+    """Of the original, by which whoever has the content may know it."""
+    mode: int
+    uid: int
+    gid: int
+    size: int
+    mtime_ns: int
+    extras: Mapping[str, bytes]
+
+
+class Stubs(Protocol):
+    """Makes files whose content stays away. For one restore, and one thread."""
+
+    def make(self, directory: int, name: bytes, file: Absent) -> list[str]:
+        """Make the file, of its full size; the core gives it owner, mode, times and extended attributes.
+
+        :param directory: descriptor of the open directory that it is made in.
+        :param name: a temporary one.
+        :returns: what could not be made anew, as ``ExtrasKeeper.make`` does.
+        :raises SourceError: why there must be no such file.
+        :raises OSError: when it cannot be made.
+        """
+
+    def bind(self, directory: int, name: bytes, file: Absent) -> str:
+        """The file has its name, by this restore or an earlier one: let whoever has the content know it.
+
+        :returns: what has become of the content, and what is left to do, in a line. It never fails.
+        """
+
+
+@runtime_checkable
+class MakesStubs(Protocol):
+    """What a keeper may also be: its filesystem has files whose content is elsewhere, and it can make them."""
+
+    def stubs(self, root: bytes) -> Stubs | None:
+        """For a restore to the directory ``root``; None when the job wants none."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Registration:
     """What all things chosen by name have in common."""
 

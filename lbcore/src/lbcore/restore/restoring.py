@@ -17,7 +17,7 @@ from lbcore.catalog.catalog import Catalog
 from lbcore.catalog.objects import Row
 from lbcore.catalog.past import Child, Past
 from lbcore.copying import ReadError
-from lbcore.errors import LbError
+from lbcore.errors import LbError, SourceError
 from lbcore.held import Held
 from lbcore.keeping import Keeping, lacks_content
 from lbcore.progress import Progress
@@ -39,7 +39,9 @@ class Restored:
     damaged: int = 0
     failed: int = 0
     without_content: int = 0
-    """Files whose content was never at hand in the source: the backup does not hold it."""
+    """Files whose content was never at hand in the source: the backup does not hold it, and they are not made."""
+    stubs: int = 0
+    """Files that were made without their content, which is elsewhere."""
     not_recreated: int = 0
     """What objects had of their filesystem, such as a layout, and do not have now."""
 
@@ -69,6 +71,7 @@ class Restoring:
         self._run = run
         self._destination = destination
         self._writer = Writer(destination, held, keeping, overwrite=overwrite, resume=resume)
+        self._stubs = keeping.stubs(destination.path)
         self._crew = crew
         self._report = report
         self._progress = progress
@@ -127,18 +130,17 @@ class Restoring:
             if self._writer.directory(path, self._wish(row)):
                 ledger.add_directory(path, row.obj)
             return
-        if lacks_content(row.mode, row.digest):
-            self._done.without_content += 1
-            self._report(path, "not restored: its content was never at hand in the source, and is not in the backup")
-            return
         if child.names > 1:
             held = ledger.linked(row.obj)
             if held is not None and self._writer.link(held, path):
                 return
-        if self._crew is not None and child.names == 1 and stat.S_ISREG(row.mode):
+        if lacks_content(row.mode, row.digest):
+            if not self._make_stub(row, path):
+                return
+        elif self._crew is not None and child.names == 1 and stat.S_ISREG(row.mode):
             self._crew.write(row, self._wish(row), path)
             return
-        if self._writer.is_made(row, path):
+        elif self._writer.is_made(row, path):
             pass
         elif stat.S_ISREG(row.mode):
             self._count_file(self._writer.file(row, self._wish(row), path))
@@ -146,6 +148,21 @@ class Restoring:
             return
         if child.names > 1:
             ledger.add_linked(row.obj, path)
+
+    def _make_stub(self, row: Row, path: bytes) -> bool:
+        """A file of which the backup holds no content: whether it is there now, without."""
+        why = "its content was never at hand in the source, and is not in the backup"
+        if self._stubs is not None:
+            try:
+                self._report(path, self._writer.stub(self._stubs, row, self._wish(row), path))
+            except SourceError as error:
+                why += f"; {error}"
+            else:
+                self._done.stubs += 1
+                return True
+        self._done.without_content += 1
+        self._report(path, f"not restored: {why}")
+        return False
 
     def _take_done(self, *, everything: bool) -> None:
         """What the crew has written, or could not write."""

@@ -14,8 +14,10 @@ from lbcore.attributes import Wish, is_privileged, set_attributes
 from lbcore.beneath import Root
 from lbcore.catalog.objects import Row
 from lbcore.copying import copy_content, digest_of
+from lbcore.errors import SourceError
 from lbcore.held import Held
 from lbcore.keeping import Keeping
+from lbcore.plugins.types import Absent, Stubs
 from lbcore.restore.selection import alike
 
 _NO_LINKS = (errno.EMLINK, errno.EPERM, errno.EXDEV, errno.EOPNOTSUPP, errno.ENOSYS)
@@ -55,14 +57,8 @@ class Writer:
 
     def is_made(self, row: Row, path: bytes) -> bool:
         """Whether an earlier restore, with which this one goes on, made it: content and all, or it had no name yet."""
-        if not self._resume:
-            return False
         parent, name = self._root.parent(path)
-        try:
-            there = os.stat(name, dir_fd=parent, follow_symlinks=False)
-        except FileNotFoundError:
-            return False
-        if not alike(row, there):
+        if self._made_earlier(row, parent, name) is None:
             return False
         if stat.S_ISLNK(row.mode):
             return os.readlink(name, dir_fd=parent) == row.link_target
@@ -73,6 +69,16 @@ class Writer:
             return digest_of(fd) == row.digest
         finally:
             os.close(fd)
+
+    def _made_earlier(self, row: Row, parent: int, name: bytes) -> os.stat_result | None:
+        """What may have been made by an earlier restore, with which this one goes on; it has no look at content."""
+        if not self._resume:
+            return None
+        try:
+            there = os.stat(name, dir_fd=parent, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+        return there if alike(row, there) else None
 
     def file(self, row: Row, wish: Wish, path: bytes) -> int:
         """A regular file with its content, proved by its digest; returns its size.
@@ -131,6 +137,32 @@ class Writer:
             self._drop(parent)
             raise
         return True
+
+    def stub(self, stubs: Stubs, row: Row, wish: Wish, path: bytes) -> str:
+        """A file whose content stays away, which is never opened; returns what has become of the content.
+
+        :raises SourceError: why there must be no such file.
+        """
+        parent, name = self._root.parent(path)
+        file = Absent(
+            id=row.id, mode=wish.mode, uid=wish.uid, gid=wish.gid, size=row.size, mtime_ns=wish.mtime_ns,
+            extras=wish.extras,
+        )  # fmt: skip
+        there = self._made_earlier(row, parent, name)
+        if there is None:
+            lost = stubs.make(parent, self._passing, file)
+            try:
+                self._dress_at(parent, self._passing, wish)
+                self._show(parent, name)
+            except BaseException:
+                self._drop(parent)
+                raise
+            self._tell_lost(path, lost)
+        elif not self._keeping.content_is_away(
+            self._keeping.read(b"/proc/self/fd/%d/%s" % (parent, name), there.st_mode)
+        ):
+            raise SourceError("what is there has content, and stays as it is")
+        return stubs.bind(parent, name, file)
 
     def link(self, held: bytes, path: bytes) -> bool:
         """Another name of the file restored at ``held``; False where the filesystem allows none."""

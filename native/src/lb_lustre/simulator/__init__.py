@@ -25,6 +25,9 @@ It follows what a real Lustre 2.17 was seen to do (the reference; recordings). W
 - ``lfs migrate`` takes the entries of a directory in the reverse order of their names, not in that of their hashes. The
   request ``migrate`` moves an object alone, which no Lustre does: its record has the same parent twice.
 - There are no mirrors of content.
+- What is released is in one archive, whatever its number; it comes back at once or never. The request ``release`` makes
+  copies there; ``lhsmtool_posix`` (a stand-in) can ``--rebind`` them, and no more. That an import is recorded as CREAT,
+  OPEN, HSM, TRUNC and CLOSE follows from the reference; no recording shows it.
 - Files cannot be mapped for writing into what is shared (``mmap``).
 - The flags of chattr(1) are kept, and nobody obeys them.
 

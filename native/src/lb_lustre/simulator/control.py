@@ -198,6 +198,10 @@ class Control:
         filesystem = self._filesystems[self._live]
         filesystem.recall(filesystem.find(os.fsencode(path)))
 
+    def rebind(self, old: str, new: str) -> None:
+        """``lhsmtool_posix --rebind``."""
+        self._filesystems[self._live].rebind(fid.parse(old), fid.parse(new))
+
     def recalls(self) -> list[int]:
         """How often a released file was opened, and how often one came back because it was read."""
         filesystem = self._filesystems[self._live]

@@ -9,6 +9,7 @@ import shutil
 import stat
 import struct
 import time
+from typing import Any
 
 import xxhash
 
@@ -205,13 +206,43 @@ class Filesystem(Namespace):
 
     def release(self, one: Object) -> None:
         """``lfs hsm_release``, after it was archived."""
+        shutil.copyfile(self.content_path(one.fid), self._archive_path(one.fid))
         one.kept.release()
         self._changed(one, Type.HSM, type_flags=3 << 7)
 
     def recall(self, one: Object) -> None:
-        """``lfs hsm_restore``."""
+        """``lfs hsm_restore``.
+
+        :raises OSError: ENODATA when the archive has nothing under its FID; the record says ENOENT.
+        """
+        if not os.path.exists(self._archive_path(one.fid)):
+            self._changed(one, Type.HSM, type_flags=1 << 7 | errno.ENOENT)
+            raise fail(errno.ENODATA)
+        shutil.copyfile(self._archive_path(one.fid), self.content_path(one.fid))
         one.kept.recall()
         self._changed(one, Type.HSM, type_flags=1 << 7)
+
+    def _archive_path(self, object_id: ObjectId) -> bytes:
+        return self.content_path(object_id) + b".archive"
+
+    def rebind(self, old: ObjectId, new: ObjectId) -> None:
+        """``lhsmtool_posix --rebind``: what the archive has under another FID.
+
+        :raises OSError: ENOENT when it has nothing.
+        """
+        os.rename(self._archive_path(old), self._archive_path(new))
+
+    def import_released(self, one: Object, wanted: dict[str, Any]) -> None:
+        """``llapi_hsm_import`` of a file that was just made: its layout, state of HSM and attributes.
+
+        :raises OSError: EINVAL for a pool that is not there.
+        """
+        one.kept.import_released(wanted)
+        self._changed(one, Type.HSM, type_flags=5 << 7)
+        one.mode, one.uid, one.gid = stat.S_IFREG | wanted["mode"] & 0o777, wanted["uid"], wanted["gid"]
+        one.times = [wanted["mtime"], wanted["mtime"], int(time.time())]
+        os.truncate(self.content_path(one.fid), wanted["size"])
+        self._changed(one, Type.TRUNC, type_flags=0xE)
 
     def give_project(self, one: Object, project: int, inherits: bool) -> None:
         """``lfs project``."""

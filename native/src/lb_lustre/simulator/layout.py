@@ -10,6 +10,7 @@ import errno
 import os
 import stat
 import struct
+from typing import Any
 
 from lb_lustre import layout
 from lb_lustre.errors import LustreError
@@ -151,14 +152,30 @@ class Kept:
         """Whether the content is in the archive."""
         return bool(self.hsm and _HSM.unpack(self.hsm)[1] & RELEASED)
 
-    def release(self) -> None:
+    def release(self, archive: int = 1, version: int = 7) -> None:
         """Archived, and the content dropped."""
-        self.hsm = _HSM.pack(0, EXISTS | ARCHIVED | RELEASED, 1, 7)
+        self.hsm = _HSM.pack(0, EXISTS | ARCHIVED | RELEASED, archive, version)
         self._set_pattern(layout.RELEASED)
+
+    def import_released(self, wanted: dict[str, Any]) -> None:
+        """``llapi_hsm_import``; what is 0 of the layout is as usual.
+
+        :raises OSError: EINVAL for a pool that is not there.
+        """
+        pool = wanted["pool"].encode()
+        if pool not in POOLS:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        self.layout = dataclasses.replace(
+            _DEFAULT, pattern=wanted["pattern"] or _DEFAULT.pattern, pool=pool or None,
+            stripe_size=wanted["stripe_size"] or _DEFAULT.stripe_size,
+            stripe_count=wanted["stripe_count"] & 0xFFFF or _DEFAULT.stripe_count,
+        )  # fmt: skip
+        self.release(wanted["archive"], version=0)
 
     def recall(self) -> None:
         """The content comes back."""
-        self.hsm = _HSM.pack(0, EXISTS | ARCHIVED, 1, 7)
+        _, _, archive, version = _HSM.unpack(self.hsm)
+        self.hsm = _HSM.pack(0, EXISTS | ARCHIVED, archive, version)
         self._set_pattern(0)
 
     def _set_pattern(self, flag: int) -> None:

@@ -110,6 +110,7 @@ _COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "getdirstripe": get_stripes,
     "getstripe": lfs_files.get_stripe,
     "migrate": migrate,
+    "hsm_restore": lfs_files.recall,
     "hsm_set": lfs_files.set_hsm,
     "hsm_state": lfs_files.show_hsm,
     "mkdir": make_directory,

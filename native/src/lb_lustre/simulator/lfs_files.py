@@ -116,6 +116,16 @@ def set_hsm(arguments: list[str]) -> None:
         request("set_hsm", path=below, states=states)
 
 
+def recall(arguments: list[str]) -> None:
+    """``hsm_restore FILE…``: whether the content comes back is not waited for, and told nobody."""
+    for path in arguments:
+        request, below = simulator(path)
+        with opened(path):
+            pass
+        with contextlib.suppress(OSError):
+            request("recall", path=below)
+
+
 def project(arguments: list[str]) -> None:
     """``project [-p ID] [-s] [-r] [-d] [-C] PATH``: of a directory with ``-s``, all below too (seen)."""
     parser = argparse.ArgumentParser(prog="lfs project")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import functools
+import json
 import os
 import stat
 import struct
@@ -233,7 +234,10 @@ class Mount(mfusepy.Operations):  # type: ignore[misc]
         return 0
 
     def setxattr(self, path: str, name: str, value: bytes, options: int, position: int = 0) -> int:
-        self._change(path, lambda filesystem, one: filesystem.set_xattr(one, name, bytes(value)))
+        if name == _ASKED + "import":
+            self._change(path, lambda filesystem, one: filesystem.import_released(one, json.loads(bytes(value))))
+        else:
+            self._change(path, lambda filesystem, one: filesystem.set_xattr(one, name, bytes(value)))
         return 0
 
     def removexattr(self, path: str, name: str) -> int:

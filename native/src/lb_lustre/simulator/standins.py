@@ -1,6 +1,6 @@
-"""What a program finds on a client of the simulated Lustre: liblustreapi and ``lfs``, as far as it calls them.
+"""What a program finds on a client of the simulated Lustre: liblustreapi, ``lfs`` and ``lhsmtool_posix``.
 
-``python -m lb_lustre.simulator.standins FOLDER`` makes both, and prints what lets programs of a shell find them.
+``python -m lb_lustre.simulator.standins FOLDER`` makes them, and prints what lets programs of a shell find them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 from lb_lustre.errors import LustreUnavailableError
 
 MOUNT = "LB_SIMULATED_LUSTRE"
-"""Where the simulated Lustre is mounted, for both."""
+"""Where the simulated Lustre is mounted, for all."""
 _SOURCE = os.path.join(os.path.dirname(__file__), "liblustreapi.c")
 _LFS = """#!{python}
 # lfs mdts MOUNT, as Lustre 2.17 prints it; and other commands
@@ -29,9 +29,15 @@ for device in devices:
         print(f"{{int(device[-4:], 16)}}: {{device.removeprefix('changelog-')}}_UUID ACTIVE")
 """
 
+_LHSMTOOL = """#!{python}
+import sys
+from lb_lustre.simulator.lhsmtool import main
+sys.exit(main(sys.argv[1:]))
+"""
+
 
 def client_environment(folder: str) -> dict[str, str]:
-    """Make both in the ``bin`` of the simulator's folder; the variables that a program needs to find them.
+    """Make them in the ``bin`` of the simulator's folder; the variables that a program needs to find them.
 
     :raises LustreUnavailableError: when there is no C compiler.
     """
@@ -42,9 +48,10 @@ def client_environment(folder: str) -> dict[str, str]:
         subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o", library, _SOURCE], check=True)
     except FileNotFoundError as error:
         raise LustreUnavailableError("there is no C compiler (cc) for the stand-in of liblustreapi") from error
-    with open(lfs, "w", encoding="utf-8") as script:
-        script.write(_LFS.format(python=sys.executable, mount=MOUNT))
-    os.chmod(lfs, 0o700)
+    for program, text in ((lfs, _LFS), (os.path.join(programs, "lhsmtool_posix"), _LHSMTOOL)):
+        with open(program, "w", encoding="utf-8") as script:
+            script.write(text.format(python=sys.executable, mount=MOUNT))
+        os.chmod(program, 0o700)
     path = f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     return {"LB_LUSTREAPI": library, MOUNT: os.path.join(folder, "mount"), "PATH": path}
 
