@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lb_lustre import fid
+from lb_lustre import fid, layout
 from lb_lustre._lustreapi import ChangelogReader, Library
 from lb_lustre.errors import LustreUnavailableError
 from lb_lustre.record import Record, Type, decode
@@ -199,3 +199,21 @@ def test_a_record_is_what_the_device_gives_without_what_nobody_needs(lustre: Sim
     assert all(record.owner is None and record.nid is None and record.xattr is None for record in found)
     with pytest.raises(FileNotFoundError, match="llapi_changelog_start"):
         ChangelogReader(Library(), "simfs-MDT0007", 1)
+
+
+def test_what_is_imported_is_there_as_it_was_said_and_is_not_there_when_that_fails(lustre: Simulated) -> None:
+    library, one = Library(), lustre.root / "one"
+    wanted = {"archive": 3, "mode": 0o100640, "uid": 5, "gid": 6, "size": 1 << 33, "mtime_ns": 1600000000 * 10**9}
+    made = library.hsm_import(os.fsencode(one), **wanted, stripe_size=1 << 20, stripe_count=-1, pattern=1, pool=b"fast")
+    assert fid.text(made) == lustre.ask("fid_of", path="one")
+    there = one.stat()
+    assert (there.st_mode, there.st_uid, there.st_gid, there.st_size) == (0o100640, 5, 6, 1 << 33)
+    assert there.st_mtime_ns == 1600000000 * 10**9
+    assert library.hsm_state(one) == (RELEASED, 3)
+    laid_out = layout.parse(os.getxattr(one, layout.XATTR))
+    assert isinstance(laid_out, layout.Plain)
+    assert (laid_out.stripe_size, laid_out.stripe_count, laid_out.pool) == (1 << 20, 0xFFFF, b"fast")
+    with pytest.raises(OSError, match="llapi_hsm_import") as caught:
+        library.hsm_import(os.fsencode(lustre.root / "two"), **wanted, pool=b"gone")
+    assert caught.value.errno == errno.EINVAL
+    assert os.listdir(lustre.root) == ["one"]

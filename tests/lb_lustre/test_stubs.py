@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import struct
@@ -236,8 +237,9 @@ def test_a_layout_that_a_stub_cannot_have_is_told(lustre: Simulated, make_job: M
     assert (lustre.root / "to/one").read_bytes() == b"one\n"
 
 
-def test_a_progressive_layout_is_told_and_the_stub_made_as_is_usual(lustre: Simulated) -> None:
-    kept = {extras.HSM: struct.pack("<IIQQ", 0, 0x1 | 0x4 | 0x8, 2, 7), extras.LAYOUT: layout.emit(MIXED)}
+@pytest.mark.parametrize("one", [MIXED, dataclasses.replace(POOLED, pattern=0x100)])
+def test_a_layout_of_other_kinds_is_told_and_the_stub_made_as_is_usual(lustre: Simulated, one: layout.Layout) -> None:
+    kept = {extras.HSM: struct.pack("<IIQQ", 0, 0x1 | 0x4 | 0x8, 2, 7), extras.LAYOUT: layout.emit(one)}
     assert stub_of(lustre, kept) == ["layout (a file without content can have stripes of one kind only)"]
     assert extras.hsm_state(state(lustre.root / "new")) == (0x1 | 0x4 | 0x8, 2)
 
