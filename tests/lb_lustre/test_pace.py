@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from lb_lustre import fid
+from lb_lustre import changelog, fid
 from lb_lustre.changelog import Changelog
 from lb_lustre.errors import LustreError
 from lb_lustre.options import ChangelogOptions
 from lb_lustre.pace import Limit, Pace
+from lb_lustre.servers import Servers
 from lbcore.model import Hint, HintFlag
 from lbcore.plugins.types import Source
 from lbcore.testing.job import Job
@@ -120,20 +121,64 @@ def test_each_server_is_asked_at_the_pace_of_the_option(
     job.configure(changelog=options)
     shell(lustre.root, "mkdir top top/a top/b; for i in 1 2 3; do echo $i > top/a/$i; echo $i > top/b/$i; done")
     backed_up(job)
-    assert not asked, "it was a scan"
+    asked.clear()
     shell(lustre.root, "echo more >> top/b/1; rm top/b/2")
     backed_up(job)
     assert asked[1] >= 5
     assert set(asked) <= {0, 1}
     before = asked[0]
     number = fid.parse(lustre.ask("fid_of", path="top/a/1"))
-    changelog = Changelog(ChangelogOptions(max_metadata_ops=100_000))
-    changelog.flush(Source(job="job", path=os.fsencode(lustre.root)), [Hint(id=number, flags=HintFlag.DATA, time_ns=1)])
+    detector = Changelog(ChangelogOptions(max_metadata_ops=100_000))
+    detector.flush(Source(job="job", path=os.fsencode(lustre.root)), [Hint(id=number, flags=HintFlag.DATA, time_ns=1)])
     assert asked[0] == before + 3
     monkeypatch.setenv("LB_LUSTREAPI", "nowhere.so")
     shell(lustre.root, "echo more >> top/b/1")
     outcome = job.run()
     assert (outcome.exit_code, "nowhere.so is not on this node" in outcome.message) == (1, True)
+
+
+@pytest.mark.parametrize("snapshotter", ["none", "lustre"])
+def test_a_scan_keeps_to_a_limit_that_is_raised_while_it_goes_on(
+    lustre: Simulated, make_job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, snapshotter: str
+) -> None:
+    time, file, asked = Time(), tmp_path / "ops", Counter[int]()
+    file.write_text("10")
+
+    def sleep(seconds: float) -> None:
+        time.sleep(seconds)
+        if len(time.waits) == 10:
+            file.write_text("1000000")
+            time.now += 5
+
+    class Watched(Pace):
+        def __init__(self, limit: Limit) -> None:
+            super().__init__(limit, clock=lambda: time.now, sleep=sleep)
+
+        def wait(self, server: int, operations: int) -> None:
+            asked[server] += operations
+            super().wait(server, operations)
+
+    monkeypatch.setattr(changelog, "Pace", Watched)
+    job = make_job(snapshotter=snapshotter, lustre=lustre.snapshotter() if snapshotter == "lustre" else None)
+    options = {"filesystem": "simfs", "devices": str(lustre.devices), "max_metadata_ops": str(file)}
+    job.configure(changelog={**options, "flush_seconds": 0})  # a flush would count, too
+    shell(lustre.root, "mkdir top top/a top/b; for i in 1 2 3 4 5 6 7 8 9; do echo > top/a/$i; echo > top/b/$i; done")
+    lustre.later()
+    backed_up(job)
+    assert 10 <= len(time.waits) <= 10 + 8, "nobody waits any more, but for those who did already"
+    expected = Counter[int]()
+    servers = Servers(os.fsencode(lustre.root))
+    for path in (".", "top", "top/a", "top/b"):
+        directory = lustre.root / path
+        looked_at_again = 3 if snapshotter == "none" else 0
+        number = fid.parse(lustre.ask("fid_of", path=path if path != "." else ""))
+        expected[servers.of(number)] += 3 + 2 * len(os.listdir(directory)) + looked_at_again
+    assert asked == expected
+    assert len(expected) == 2
+    asked.clear()
+    file.write_text("nothing")
+    outcome = job.run(full=True)
+    assert (outcome.exit_code, f"max_metadata_ops: {file} cannot be read" in outcome.message) == (1, True)
 
 
 def test_options_that_cannot_be_are_refused_when_they_are_read() -> None:

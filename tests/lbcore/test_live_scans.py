@@ -38,6 +38,7 @@ class Meddler:
 
 class MeddlingScan(Scan):
     def __init__(self, meddler: Meddler) -> None:
+        super().__init__()
         self.meddler = meddler
 
     def observe(self, view: View, scope: Scope, known: Known, hints: Iterable[Hint]) -> Iterator[Seen]:

@@ -328,18 +328,23 @@ cdef class DirectoryListing:
         """A 128-bit sum over the entries, whatever their order; equal sums mean equal entries."""
         return (<object>self.sum_high << 64) | self.sum_low
 
-    def find_xattrs(self, int fd):
+    def find_xattrs(self, int fd, before=None):
         """Note which entries of the directory ``fd`` have extended attributes, one call an entry, without the GIL.
 
         There is no listxattrat(2) before Linux 6.13: the way leads through /proc/self/fd.
+        ``before`` is as for ``read_directory``.
         """
         cdef char path[320]
+        cdef bint called = before is not None
         cdef size_t i
         cdef long found
         cdef Look *one
         with nogil:
             for i in range(self.count):
                 one = &self.looks[i]
+                if called:
+                    with gil:
+                        before()
                 snprintf(path, sizeof(path), b"/proc/self/fd/%d/%.*s", fd, <int>one.name_length,
                          self.names + one.name_at)
                 found = c_llistxattr(path, NULL, 0)
@@ -409,18 +414,19 @@ cdef class DirectoryListing:
         return 0
 
 
-def read_directory(int fd, uint64_t home_device, uint64_t seed, uint64_t salt=0, size_t limit=100000):
+def read_directory(int fd, uint64_t home_device, uint64_t seed, uint64_t salt=0, size_t limit=100000, before=None):
     """Read the next ``limit`` entries (about) of the open directory ``fd`` and look at each of them.
 
     ``home_device`` is the directory's own device, ``seed`` makes fingerprints of one catalog
     unpredictable, ``salt`` goes into the ids (of another filesystem mounted below the source).
-    An entry that vanishes meanwhile is left out. The GIL is released all the while.
-    Raises OSError, MemoryError.
+    An entry that vanishes meanwhile is left out. The GIL is released all the while, but for ``before``: what is
+    called, without arguments, before each entry is looked at. Raises OSError, MemoryError, and what ``before`` does.
     """
     cdef DirectoryListing listing = DirectoryListing()
     cdef char *buffer = <char *>malloc(CHUNK)
     cdef long got = 0, at = 0
     cdef int error = 0, numbering = LB_INODES
+    cdef bint called = before is not None
     cdef Look one
     cdef char *name
     if buffer == NULL:
@@ -439,6 +445,9 @@ def read_directory(int fd, uint64_t home_device, uint64_t seed, uint64_t salt=0,
                     at += LB_RECLEN(buffer + at)
                     if name[0] == 46 and (name[1] == 0 or (name[1] == 46 and name[2] == 0)):
                         continue
+                    if called:
+                        with gil:
+                            before()
                     error = look_at(fd, name, AT_SYMLINK_NOFOLLOW, &one)
                     if error == 0:
                         find_fid(numbering, fd, name, AT_SYMLINK_NOFOLLOW, &one)

@@ -25,10 +25,9 @@ from lbcore.keeping import find_keeping
 from lbcore.model import ObjectId, View
 from lbcore.mounted import check_mounted
 from lbcore.observing import Observing
-from lbcore.plugins.manager import Plugins
 from lbcore.plugins.types import Detector, Peekable, Source
 from lbcore.progress import Progress
-from lbcore.run import catalog_path, opened, plan_counts, scanner
+from lbcore.run import catalog_path, opened, plan_counts
 from lbcore.scope import Scope
 
 
@@ -44,7 +43,6 @@ class Planned(NamedTuple):
 
 def dry_run(
     job: JobConfig,
-    plugins: Plugins,
     progress: Progress,
     show: Callable[[Catalog, Step], None],
     *,
@@ -57,14 +55,13 @@ def dry_run(
     :raises LbError: as a run would.
     """
     try:
-        return _dry_run(job, plugins, progress, show, max_delete=max_delete, full=full)
+        return _dry_run(job, progress, show, max_delete=max_delete, full=full)
     except (OSError, sqlite3.Error) as error:
         raise TargetError(explain(error, job.target, catalog_path(job))) from error
 
 
 def _dry_run(
     job: JobConfig,
-    plugins: Plugins,
     progress: Progress,
     show: Callable[[Catalog, Step], None],
     *,
@@ -94,7 +91,7 @@ def _dry_run(
                 kept_collection=0,
                 progress=progress,
             )
-            observing.plan(detector if scan is None else scanner(plugins), distrust=full)
+            observing.plan(detector, scan=scan is not None, distrust=full)
             for step in catalog.plan.all():
                 show(catalog, step)
             counts = plan_counts(catalog)

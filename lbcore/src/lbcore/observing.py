@@ -11,13 +11,14 @@ from dataclasses import dataclass
 
 from lbcore import source
 from lbcore.away import spare_away
+from lbcore.builtin.scan import Scan
 from lbcore.catalog.catalog import Catalog
 from lbcore.compare.comparison import Comparison
 from lbcore.errors import SourceError
 from lbcore.keeping import Keeping
 from lbcore.model import Hint, HintFlag, Listing, ObjectId, Observation, Seen, Unreadable, View
 from lbcore.planning import CircleError, Order, close_over_gone
-from lbcore.plugins.types import Detector, Known
+from lbcore.plugins.types import Detector, Known, Paced, Pacing
 from lbcore.progress import Progress
 from lbcore.scope import Scope
 from lbcore.walk import Walker
@@ -64,13 +65,20 @@ class Observing:
         self._kept_collection = kept_collection
         self._progress = progress
         self._pause_point = pause_point
+        self._pacing: Pacing | None = None
 
-    def plan(self, detector: Detector, *, distrust: bool = False) -> None:
+    def plan(self, detector: Detector, *, scan: bool, distrust: bool = False) -> None:
         """Observe and plan. The plan is durable when this returns.
 
+        :param detector: the job's.
+        :param scan: look at everything, also where the detector has a feed; at its pace, where it has one.
         :param distrust: look at every name, even where fingerprints say that nothing changed.
         :raises SourceError: when the view is not, or no longer, the source.
         """
+        pacing = detector.pace(self._view) if isinstance(detector, Paced) else None
+        self._pacing = None if pacing is None else self._pausing(pacing)
+        if scan and not detector.complete:
+            detector = Scan(self._pacing)
         for _ in range(_ATTEMPTS - 1):
             try:
                 return self._plan(detector, distrust=distrust)
@@ -201,9 +209,7 @@ class Observing:
             if path is None:
                 self._keep(directory_id, HintFlag.WHOLE)
                 continue
-            walker = Walker(
-                self._view, self._scope, self._catalog.listings, racy_seconds=self._racy_seconds, workers=self._workers
-            )
+            walker = self._walker()
             self._take(comparison, walker.walk(path, directory_id))
             if not walker.reached:  # it was moved away, or replaced, before it was opened
                 self._keep(directory_id, HintFlag.WHOLE)
@@ -216,13 +222,30 @@ class Observing:
             path, known = comparison.observed.path_in_view(obj), catalog.plan.step(obj) or catalog.objects.get(obj)
             if path is None or known is None:
                 continue
-            walker = Walker(
-                self._view, self._scope, catalog.listings, racy_seconds=self._racy_seconds, workers=self._workers
-            )
+            walker = self._walker()
             self._take(comparison, walker.walk(path, known.id, lambda one: catalog.objects.by_id(one) is None))
             if not walker.reached:
                 self._keep(known.id, HintFlag.LIST)
         return bool(doubtful)
+
+    def _pausing(self, pacing: Pacing) -> Pacing:
+        """Who waits for long, ends when the run is to."""
+
+        def wait(object_id: ObjectId, operations: int) -> None:
+            self._pause_point()
+            pacing(object_id, operations)
+
+        return wait
+
+    def _walker(self) -> Walker:
+        return Walker(
+            self._view,
+            self._scope,
+            self._catalog.listings,
+            racy_seconds=self._racy_seconds,
+            workers=self._workers,
+            pacing=self._pacing,
+        )
 
     def _keep(self, object_id: ObjectId, flags: HintFlag) -> None:
         """The next run is to look there."""

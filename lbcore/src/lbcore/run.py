@@ -110,13 +110,6 @@ def opened(job: JobConfig) -> Iterator[tuple[Catalog, Target]]:
             yield catalog, target
 
 
-def scanner(plugins: Plugins) -> Detector:
-    """The detector that every job can fall back to."""
-    scan = plugins.detectors()["scan"]
-    detector: Detector = scan.create(scan.config())
-    return detector
-
-
 class JobRun:
     """Runs one job once. Use: ``JobRun(...).run()``."""
 
@@ -306,8 +299,7 @@ class JobRun:
                 catalog.runs.update(work.run, scan=int(scan is not None), gap=gap)
                 catalog.meta.put(_SCOPE_SEEN, str(self._scope.fingerprint))
             with self._stage("observe", work):
-                observer = scanner(self._plugins) if scan is not None and not detector.complete else detector
-                self._observe(work, view, observer, collection + 1)
+                self._observe(work, view, detector, collection + 1, scan=scan is not None)
             with self._stage("plan", work):
                 self._begin_applying(work)
             self._apply(work, view, collection + 1)
@@ -318,7 +310,7 @@ class JobRun:
         for note in found.notes:
             _log.info("%s", printable_message(note))
 
-    def _observe(self, work: Work, view: View, detector: Detector, kept_collection: int) -> None:
+    def _observe(self, work: Work, view: View, detector: Detector, kept_collection: int, *, scan: bool) -> None:
         self._progress.stage("observe")
         observing = Observing(
             work.catalog,
@@ -332,7 +324,7 @@ class JobRun:
             progress=self._progress,
             pause_point=work.pause_point,
         )
-        observing.plan(detector, distrust=self._options.full)
+        observing.plan(detector, scan=scan, distrust=self._options.full)
 
     def _begin_applying(self, work: Work) -> None:
         """The brake, then the point from which the mirror changes."""

@@ -10,13 +10,13 @@ import stat
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 from lbcore import _posix
 from lbcore.beneath import Root
 from lbcore.model import Attributes, Entry, Listing, ObjectId, Seen, Unreadable, View
-from lbcore.plugins.types import Known
+from lbcore.plugins.types import Known, Pacing
 from lbcore.scope import Scope
 from lbcore.spill import SpillList, SpillStack
 
@@ -26,6 +26,8 @@ _TOGETHER = 16
 """Directories read in one task: a task costs as much as reading a small directory."""
 _TICK_NS = 20_000_000
 """A time stamp younger than this may be given again to a later change (coarse clocks tick every 1 to 10 ms)."""
+_OPERATIONS = 3
+"""What a directory asks of its server, besides a look at each entry: opening, reading, closing."""
 _ROUNDS = 5
 """How often a directory that keeps changing is read again before it is left for the next run."""
 
@@ -67,12 +69,26 @@ class _Reading(NamedTuple):
 class Walker:
     """Lists everything below a directory of a view, each directory once (a live one until it holds still)."""
 
-    def __init__(self, view: View, scope: Scope, known: Known, *, racy_seconds: float, workers: int) -> None:
+    def __init__(
+        self,
+        view: View,
+        scope: Scope,
+        known: Known,
+        *,
+        racy_seconds: float,
+        workers: int,
+        pacing: Pacing | None = None,
+    ) -> None:
+        """
+        :param pacing: waited for before directories are read, and before each entry is looked at.
+        """
         self._view = view
         self._scope = scope
         self._known = known
         self._racy_ns = int(racy_seconds * 1e9)
         self._workers = workers
+        self._pacing = pacing
+        self._given_up = False
         self._seen = SpillList()
         self._first: ObjectId | None = None
         self.reached = False
@@ -141,6 +157,7 @@ class Walker:
                             stack.push(tuple(subdirectory))
                     yield from self._report(reading, again)
         finally:
+            self._given_up = bool(pending)  # who waits for his turn does not go on
             for future in pending:
                 future.cancel()
             stack.close()
@@ -154,6 +171,7 @@ class Walker:
 
     def _came_since(self, directory: _Directory, since_ns: int) -> bool:
         """Whether a directory found by reading its parent again may be new there: a rename sets its ctime."""
+        self._wait(directory)
         try:
             with Root(self._view.root) as root:
                 fd, name = root.parent(directory.path)
@@ -161,11 +179,24 @@ class Walker:
         except OSError:
             return False
 
+    def _wait(self, directory: _Directory, operations: int = _OPERATIONS) -> None:
+        """Until so much may be asked. What is mounted below the source is on other servers than it."""
+        if self._pacing is None or directory.salt:
+            return
+        if self._given_up:
+            raise CancelledError
+        self._pacing(directory.id, operations)
+
+    def _before(self, directory: _Directory) -> Callable[[], None] | None:
+        """What is called before each entry is looked at."""
+        return None if self._pacing is None or directory.salt else lambda: self._wait(directory, 1)
+
     def _read_some(self, tasks: list[tuple[_Directory, int | None]]) -> list[_Reading]:
         with Root(self._view.root, keep=1) as root:
             return [self._read(root, directory, fingerprint) for directory, fingerprint in tasks]
 
     def _read(self, root: Root, directory: _Directory, expected: int | None) -> _Reading:
+        self._wait(directory)
         nothing = _Reading(directory, time.time_ns())
         try:
             fd = root.open(directory.path, os.O_RDONLY | os.O_DIRECTORY)
@@ -187,9 +218,9 @@ class Walker:
         device, total, newest = own[9], self._scope.fingerprint_of(directory.path), 0
         subdirectories: list[tuple[_Directory, bool]] = []
         failed: list[tuple[bytes, int]] = []
-        parts = 0
+        parts, before = 0, self._before(directory)
         while True:
-            listing = _posix.read_directory(fd, device, self._known.seed, directory.salt, _PART)
+            listing = _posix.read_directory(fd, device, self._known.seed, directory.salt, _PART, before)
             parts += 1
             total += listing.fingerprint
             newest = max(newest, listing.newest_ns)
@@ -210,7 +241,7 @@ class Walker:
         same = fingerprint == expected and not failed
         large = parts > 1
         if not same and not large:
-            listing.find_xattrs(fd)
+            listing.find_xattrs(fd, before)
         return nothing._replace(
             same=same,
             listing=None if same or large else listing,
@@ -261,13 +292,15 @@ class Walker:
             again = False
 
     def _read_parts(self, directory: _Directory) -> Iterator[_posix.DirectoryListing]:
+        self._wait(directory)
+        before = self._before(directory)
         with Root(self._view.root, keep=1) as root:
             fd = root.open(directory.path, os.O_RDONLY | os.O_DIRECTORY)
             try:
                 device = _posix.look(fd, b"")[9]
                 while True:
-                    part = _posix.read_directory(fd, device, self._known.seed, directory.salt, _PART)
-                    part.find_xattrs(fd)
+                    part = _posix.read_directory(fd, device, self._known.seed, directory.salt, _PART, before)
+                    part.find_xattrs(fd, before)
                     yield part
                     if part.complete:
                         return
@@ -303,6 +336,7 @@ class Walker:
         changed = []
         with Root(self._view.root) as root:
             for path, object_id, salt, mtime_ns, ctime_ns, read_ns in self._seen:
+                self._wait(_Directory(path, object_id, salt))
                 try:
                     now = _posix.look(root.directory(path), b"", salt)
                 except OSError as error:

@@ -22,13 +22,13 @@ from lb_lustre.ledger import Entry, Ledger, advance, judge, judge_rest
 from lb_lustre.looking import Looking
 from lb_lustre.mounts import find_device, find_mount
 from lb_lustre.options import ChangelogOptions
-from lb_lustre.pace import Limit, Pace, Pacing, at_once
+from lb_lustre.pace import Limit, Pace, at_once
 from lb_lustre.proof import Proof
 from lb_lustre.registration import ensure, look
 from lb_lustre.server import Server
 from lb_lustre.servers import Servers
 from lbcore.model import Hint, HintFlag, ObjectId, Seen, View
-from lbcore.plugins.types import Collection, Finding, Known, Source
+from lbcore.plugins.types import Collection, Finding, Known, Pacing, Source
 from lbcore.scope import Scope
 
 _SETTLED_NS = 30 * 10**9
@@ -230,6 +230,15 @@ class Changelog:
             proof = Proof(mount, servers, known, lambda ids: list(look(ids)))
             while together := list(islice(waiting, _LOOKED_AT_TOGETHER * self._options.threads * _AHEAD)):
                 yield from proof.look(list(dict.fromkeys(hint.id for hint in together)))
+
+    def pace(self, view: View) -> Pacing | None:
+        """Of the core, where it lists directories: each server is asked for no more than ``max_metadata_ops`` says.
+
+        What is in a directory counts for the server of the directory.
+
+        :raises LustreUnavailableError: when there is a limit, and no telling which server has which object.
+        """
+        return None if self._pace is None else self._pacing(Servers(find_mount(view.root)))
 
     def _pacing(self, servers: Servers) -> Pacing:
         """What is to be called before operations on an object.

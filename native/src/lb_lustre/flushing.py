@@ -21,8 +21,9 @@ from itertools import islice
 from lb_lustre import fid
 from lb_lustre._lustreapi import Library
 from lb_lustre.errors import LustreError, LustreUnavailableError
-from lb_lustre.pace import Pacing, at_once
+from lb_lustre.pace import at_once
 from lbcore.model import ObjectId
+from lbcore.plugins.types import Pacing
 
 _log = logging.getLogger(__name__)
 

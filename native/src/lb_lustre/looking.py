@@ -12,9 +12,10 @@ from typing import NamedTuple
 from lb_lustre import extras, fid, link_ea
 from lb_lustre.errors import LustreError
 from lb_lustre.mounts import find_mount
-from lb_lustre.pace import Pacing, at_once
+from lb_lustre.pace import at_once
 from lbcore import xattrs
 from lbcore.model import Attributes, ObjectId, Observation, Seen, Unreadable, View
+from lbcore.plugins.types import Pacing
 from lbcore.scope import Scope
 from lbcore.source import look_at_root
 

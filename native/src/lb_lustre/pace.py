@@ -14,14 +14,11 @@ from lbcore.model import ObjectId
 
 _log = logging.getLogger(__name__)
 
-Pacing = Callable[[ObjectId, int], None]
-"""Returns when so many operations on an object may be asked of its server."""
-
 _READ_AGAIN_SECONDS = 5.0
 
 
 def at_once(object_id: ObjectId, operations: int) -> None:
-    """``Pacing`` without a limit."""
+    """A ``Pacing`` (see ``lbcore.plugins.types``) without a limit."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

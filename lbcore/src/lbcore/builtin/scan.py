@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from lbcore import source as source_end
 from lbcore.model import Hint, Seen, View
-from lbcore.plugins.types import Collection, Known, Source
+from lbcore.plugins.types import Collection, Known, Pacing, Source
 from lbcore.scope import Scope
 from lbcore.walk import Walker
 
@@ -19,6 +19,12 @@ class Scan:
     """Walks the whole view. What the catalog knows by its fingerprint costs a look at each entry, and no more."""
 
     complete = True
+
+    def __init__(self, pacing: Pacing | None = None) -> None:
+        """
+        :param pacing: waited for before the filesystem is asked for anything.
+        """
+        self._pacing = pacing
 
     def collect(self, source: Source, cursor: bytes | None, view: View | None = None) -> Collection:
         """There is no feed."""
@@ -35,4 +41,5 @@ class Scan:
         """Every directory of the view."""
         root, _ = source_end.look_at_root(view.root)
         workers = min(8, os.cpu_count() or 1)
-        yield from Walker(view, scope, known, racy_seconds=_RACY_SECONDS, workers=workers).walk(b"", root)
+        walker = Walker(view, scope, known, racy_seconds=_RACY_SECONDS, workers=workers, pacing=self._pacing)
+        yield from walker.walk(b"", root)

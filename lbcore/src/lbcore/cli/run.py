@@ -52,7 +52,7 @@ def run(lb: Lb, /, jobs: tuple[str, ...], *, full: bool, dry_run: bool, max_dele
         for job in chosen:
             with make_progress(job.name, quiet=as_json) as progress:
                 if dry_run:
-                    planned, code = _dry_run(lb, job, progress, options, as_json)
+                    planned, code = _dry_run(job, progress, options, as_json)
                     outcomes.append(planned)
                     codes.append(code)
                 else:
@@ -153,7 +153,7 @@ def _print_problems(outcome: Outcome, job: JobConfig) -> None:
             print(f"lb: {job.name}: {printable(problem.path)}: {problem.reason}{note}", file=sys.stderr)
 
 
-def _dry_run(lb: Lb, job: JobConfig, progress: Progress, options: Options, as_json: bool) -> tuple[dict[str, Any], int]:
+def _dry_run(job: JobConfig, progress: Progress, options: Options, as_json: bool) -> tuple[dict[str, Any], int]:
     from lbcore.catalog.steps import What  # noqa: PLC0415
     from lbcore.dryrun import dry_run  # noqa: PLC0415
 
@@ -172,9 +172,7 @@ def _dry_run(lb: Lb, job: JobConfig, progress: Progress, options: Options, as_js
         print(f"{what:10} {printable(_step_path(catalog, step))}")
 
     try:
-        counts, stopped, scan = dry_run(
-            job, lb.plugins, progress, show, max_delete=options.max_delete, full=options.full
-        )
+        counts, stopped, scan = dry_run(job, progress, show, max_delete=options.max_delete, full=options.full)
     except LbError as error:
         print(f"lb: {job.name}: {printable_message(str(error))}", file=sys.stderr)
         return failed(job.name, error), error.exit_code

@@ -127,6 +127,21 @@ class Peekable(Protocol):
         """
 
 
+Pacing = Callable[[ObjectId, int], None]
+"""Returns when so many operations on an object, or on what is in a directory, may be asked of the filesystem."""
+
+
+@runtime_checkable
+class Paced(Protocol):
+    """What a detector may also be: then it limits how fast the core lists directories, as in a scan."""
+
+    def pace(self, view: View) -> Pacing | None:
+        """What is called before operations on the view, by several threads at once; None: there is no limit now.
+
+        :raises LbError: when the limit cannot be kept; so may what is called.
+        """
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:
     """Something that an administrator should see to."""

@@ -81,7 +81,7 @@ class Job:
 
         :raises LbError: as a run would.
         """
-        return dry_run(self._config, self.plugins, Progress(), lambda catalog, step: None).counts
+        return dry_run(self._config, Progress(), lambda catalog, step: None).counts
 
     def restore(self, run: int, folder: bytes) -> None:
         """Restore the whole tree, as it was at run number ``run``, to ``folder``, which becomes its root.
