@@ -291,7 +291,8 @@ def test_only_what_this_job_left_is_cleared_away(lustre: Simulated, job: Job) ->
     backed_up(job)
     with job.catalog() as catalog:
         mine = f"lb-job-{epoch.name(catalog)[:8]}-"
-    foreign = ["S1", "lb-job-01234567-1", "lb-other-01234567-1", f"{mine}old", mine + "7.1"]
+    of_a_copy = mine.replace("-job-", "-other-") + "1"
+    foreign = ["S1", "lb-job-01234567-1", "lb-other-01234567-1", f"{mine}old", mine + "7.1", of_a_copy]
     for name in [*foreign, f"{mine}1", f"{mine}99"]:
         lustre.ask("snapshot_create", name=name)
     mounted_here = lustre.folder / "snapshots" / f"{mine}1"  # as by a run that was killed

@@ -9,19 +9,22 @@ from typing import Any
 
 from lbcore import source
 from lbcore.catalog.catalog import Catalog
+from lbcore.catalog.runs import Run
 from lbcore.config.job import Chosen, JobConfig
 from lbcore.errors import LbError, TargetError
 from lbcore.failure import explained
 from lbcore.model import ObjectId
 from lbcore.mounted import check_mounted
-from lbcore.plugins.types import Checkable, Finding, Source
+from lbcore.plugins.manager import Plugins
+from lbcore.plugins.types import Checkable, Finding, Snapshotter, Source
 from lbcore.run import catalog_path
+from lbcore.snapshots import Snapshots
 
 _LITTLE = 0.05
 """Less than this share of a filesystem free is little."""
 
 
-def check_job(job: JobConfig) -> Iterator[Finding]:
+def check_job(job: JobConfig, plugins: Plugins) -> Iterator[Finding]:
     """What an administrator should see to, the source first."""
     root: ObjectId | None = None
     try:
@@ -41,10 +44,11 @@ def check_job(job: JobConfig) -> Iterator[Finding]:
     for folder in dict.fromkeys((job.target, job.state_dir or job.target)):
         yield from _check_folder(folder)
     if os.path.exists(catalog_path(job)):
-        yield from _check_catalog(job, root)
+        yield from _check_catalog(job, root, plugins)
     if root is not None:
         for chosen in (job.snapshotter, job.detector):
             yield from _check_plugin(chosen, Source(job=job.name, path=job.source))
+        yield from _check_listing(job)
 
 
 def _check_folder(folder: bytes) -> Iterator[Finding]:
@@ -72,13 +76,15 @@ def check_room(name: str, what: str, free: int, total: int) -> Iterator[Finding]
         yield Finding(what=f"{name} has {left} left", advice="make room there soon", fatal=False)
 
 
-def _check_catalog(job: JobConfig, root: ObjectId | None) -> Iterator[Finding]:
+def _check_catalog(job: JobConfig, root: ObjectId | None, plugins: Plugins) -> Iterator[Finding]:
     path = catalog_path(job)
+    left: Iterable[Finding] = ()
     try:
         with explained(path), contextlib.closing(Catalog.open(path, read_only=True)) as catalog:
             opened = catalog.runs.open()
             if root is not None and catalog.runs.last() is not None:
                 source.check_identity(catalog, job.source, root)
+                left = list(_left(Snapshots(job, catalog, plugins), opened, job))
     except LbError as error:
         yield Finding(what=str(error), advice=f"'lb run {job.name}' would stop at this")
         return
@@ -88,6 +94,28 @@ def _check_catalog(job: JobConfig, root: ObjectId | None) -> Iterator[Finding]:
             advice=f"'lb run {job.name}' goes on with it",
             fatal=False,
         )
+    yield from left
+
+
+def _left(snapshots: Snapshots, opened: Run | None, job: JobConfig) -> Iterator[Finding]:
+    """Snapshots that no run needs."""
+    advice = f"'lb run {job.name}' destroys it; where it cannot, it says why"
+    with contextlib.suppress(LbError, OSError):  # that is found when the snapshotter is looked at
+        for name in sorted(snapshots.found() - {opened.snapshot if opened is not None else None}):
+            yield Finding(what=f"the snapshot {name} is there, and no run needs it", advice=advice, fatal=False)
+    for name, maker in snapshots.of_others().items():
+        what = f"the snapshot {name} was made by the snapshotter '{maker}', which this job had before"
+        yield Finding(what=what, advice=advice, fatal=False)
+
+
+def _check_listing(job: JobConfig) -> Iterator[Finding]:
+    """Whether snapshots can be had at all: nothing is told by that of the right to make one."""
+    chosen = job.snapshotter
+    try:
+        snapshotter: Snapshotter = chosen.registration.create(chosen.options)
+        snapshotter.list(job.source)
+    except (LbError, OSError) as error:
+        yield Finding(what=f"snapshots are not available: {error}", advice="a run would stop at this")
 
 
 def _check_plugin(chosen: Chosen[Any], where: Source) -> Iterable[Finding]:

@@ -228,7 +228,7 @@ class JobRun:
             progress=self._progress,
             pause_requested=self._pause_requested,
         )
-        snapshots = Snapshots(self._job, catalog)
+        snapshots = Snapshots(self._job, catalog, self._plugins)
         if opened is not None and opened.state in ("applying", "filling"):
             catalog.end_first_load()
             self._settle(work, filling=opened.state == "filling")

@@ -11,7 +11,9 @@ from lbcore import epoch, source
 from lbcore.catalog.catalog import Catalog
 from lbcore.config.job import JobConfig
 from lbcore.errors import LbError
+from lbcore.made import Made
 from lbcore.model import View
+from lbcore.plugins.manager import Plugins
 from lbcore.plugins.types import Snapshotter
 
 _log = logging.getLogger(__name__)
@@ -20,13 +22,18 @@ _log = logging.getLogger(__name__)
 class Snapshots:
     """The snapshots of one job. A name says whose it is: ``lb-JOB-EPOCH-RUN``.
 
-    The epoch is the backup's own random name: two backups of one source may have jobs of the same name.
+    The epoch is the backup's own random name: two backups of one source may have jobs of the same name. What was made
+    while the job had another name, or another snapshotter, is remembered by its name: a copy of a backup, which has
+    the same epoch, may be another job's.
     """
 
-    def __init__(self, job: JobConfig, catalog: Catalog) -> None:
+    def __init__(self, job: JobConfig, catalog: Catalog, plugins: Plugins) -> None:
+        self._chosen = job.snapshotter
         self._snapshotter: Snapshotter = job.snapshotter.registration.create(job.snapshotter.options)
         self._source = job.source
         self._catalog = catalog
+        self._plugins = plugins
+        self._made = Made(catalog)
         self._prefix = f"lb-{job.name}-{epoch.name(catalog)[:8]}-"
         self.left: dict[str, str] = {}
         """Snapshots that should be gone and could not be destroyed, and why."""
@@ -45,11 +52,13 @@ class Snapshots:
         """
         row = self._catalog.runs.get(run)
         assert row is not None
-        there = self._ours()
+        there = self.found()
         kept = row.snapshot if row.snapshot in there and row.view_to_ns is not None else None
         if row.snapshot is not None and kept is None:
-            _log.warning("run %d: its snapshot %s is not there (any more): it takes another", run, row.snapshot)
-        self._destroy(there - {kept})
+            _log.warning("run %d: it cannot go on in its snapshot %s: it looks at the source anew", run, row.snapshot)
+            self._enter(run, snapshot=None, view_from_ns=None, view_to_ns=None)
+        self._destroy(self._chosen.name, self._snapshotter, there, kept)
+        self._destroy_of_others()
         return kept is not None
 
     def take(self, run: int) -> None:
@@ -58,7 +67,9 @@ class Snapshots:
         :raises LbError: when it cannot be made.
         """
         name = f"{self._prefix}{run}"
-        self._enter(run, snapshot=name, view_from_ns=time.time_ns(), view_to_ns=None)
+        with self._catalog.database.transaction():
+            self._made.add(self._chosen, name)
+            self._catalog.runs.update(run, snapshot=name, view_from_ns=time.time_ns(), view_to_ns=None)
         self._snapshotter.create(self._source, name)
         self._enter(run, view_to_ns=time.time_ns())
 
@@ -77,22 +88,53 @@ class Snapshots:
     def clear(self) -> None:
         """No run is open: none of the job's snapshots is needed any more. What cannot be destroyed is left."""
         try:
-            self._destroy(self._ours())
+            self._destroy(self._chosen.name, self._snapshotter, self.found())
         except (LbError, OSError) as error:  # the run has ended: this changes nothing of it
             self.left[self._prefix + "*"] = str(error)
 
-    def _ours(self) -> set[str]:
-        names = self._snapshotter.list(self._source)
-        return {name for name in names if name.startswith(self._prefix) and name[len(self._prefix) :].isdecimal()}
+    def found(self) -> set[str]:
+        """Those of the backup that are there.
 
-    def _destroy(self, names: set[str]) -> None:
-        for name in sorted(names):
+        :raises LbError: when they cannot be listed.
+        """
+        return self._ours(self._chosen.name, self._snapshotter)
+
+    def of_others(self) -> dict[str, str]:
+        """What was made by snapshotters that the job had before, with their names."""
+        makers = [maker for maker in self._made.snapshotters() if maker != self._chosen.name]
+        return {name: maker for maker in makers for name in sorted(self._made.names(maker))}
+
+    def _ours(self, maker: str, snapshotter: Snapshotter) -> set[str]:
+        made = self._made.names(maker)
+        return {name for name in snapshotter.list(self._source) if name in made or self._is_own(name)}
+
+    def _is_own(self, name: str) -> bool:
+        return name.startswith(self._prefix) and name[len(self._prefix) :].isdecimal()
+
+    def _destroy(self, maker: str, snapshotter: Snapshotter, there: set[str], kept: str | None = None) -> None:
+        left = set(there)
+        for name in sorted(there - {kept}):
             try:
-                self._snapshotter.destroy(self._source, name)
+                snapshotter.destroy(self._source, name)
+                left.discard(name)
                 self.left.pop(name, None)
             except (LbError, OSError) as error:  # the next run tries again; it must not keep this one from its work
                 _log.warning("snapshot %s could not be destroyed: %s", name, error)
                 self.left[name] = str(error)
+        with self._catalog.database.transaction():
+            self._made.keep(maker, left)
+
+    def _destroy_of_others(self) -> None:
+        """Snapshotters that the job had before are asked once more."""
+        others = self.of_others()
+        for maker in sorted(set(others.values())):
+            try:
+                snapshotter = self._made.create(maker, self._plugins)
+                self._destroy(maker, snapshotter, self._ours(maker, snapshotter))
+            except (LbError, OSError) as error:  # as above
+                for name in (name for name, of in others.items() if of == maker):
+                    _log.warning("snapshot %s could not be destroyed: %s", name, error)
+                    self.left[name] = f"made by the snapshotter '{maker}', which this job had before: {error}"
 
     def _enter(self, run: int, **values: str | int | None) -> None:
         with self._catalog.database.transaction():

@@ -1,13 +1,16 @@
-"""What ``lb check`` finds of a job's changelogs."""
+"""What ``lb check`` finds of a job's changelogs, and of this node where snapshots are to be mounted on it."""
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterator
 
 from lb_lustre.backlog import Backlog, look
 from lb_lustre.errors import LustreError
 from lb_lustre.feed import Feed
-from lb_lustre.options import ChangelogOptions
+from lb_lustre.mounts import find_device
+from lb_lustre.options import ChangelogOptions, LustreOptions
 from lb_lustre.server import Server
 from lbcore.plugins.types import Finding
 
@@ -50,4 +53,34 @@ def _of_backlog(found: Backlog, job: str) -> Iterator[Finding]:
         yield Finding(
             what=f"{found.mdt}: it drops {found.user} in {found.hours_left:.0f} hours; {found.waiting} records wait",
             advice=f"'lb collect {job}' now, and from cron every hour",
+        )
+
+
+def check_mounting(options: LustreOptions, path: bytes) -> Iterator[Finding]:
+    """Whether this node could mount snapshots of the filesystem that ``path`` is on.
+
+    :raises LustreError: when it is on none.
+    """
+    if options.filesystem and not options.device:
+        find_device(path)  # else it is asked for the name, when they are listed
+    there = os.path.realpath(options.folder)
+    while not os.path.lexists(there):
+        there = os.path.dirname(there)
+    if not os.path.isdir(there) or not os.access(there, os.W_OK | os.X_OK):
+        yield Finding(
+            what=f"no snapshot can be mounted below {options.folder}: {there} is no directory that can be written to",
+            advice="see to the permissions there, or set 'lustre.folder'",
+        )
+    for program in (options.mount[0], "umount"):
+        if shutil.which(program) is None:
+            yield Finding(
+                what=f"no snapshot can be mounted: there is no program '{program}'",
+                advice="install it, or set 'lustre.mount'",
+            )
+    client = (*options.client, "lctl")[0]
+    if shutil.which(client) is None:
+        yield Finding(
+            what=f"there is no program '{client}': files that are read in a snapshot flood the servers' log",
+            advice="install the client's tools, or set 'lustre.client'",
+            fatal=False,
         )

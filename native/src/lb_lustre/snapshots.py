@@ -11,12 +11,14 @@ import time
 from collections.abc import Collection, Iterator
 
 from lb_lustre import listing
+from lb_lustre.checking import check_mounting
 from lb_lustre.errors import LustreError
 from lb_lustre.lctl import Answer, Lctl, run
 from lb_lustre.listing import MOUNTED, NOT_MOUNTED, Listed
 from lb_lustre.mounts import find_device, find_mount, is_mounted
 from lb_lustre.options import FILESYSTEM, LustreOptions
 from lbcore.model import View
+from lbcore.plugins.types import Finding, Source
 
 _log = logging.getLogger(__name__)
 
@@ -103,6 +105,13 @@ class LustreSnapshots:
             # Half of one. By force only then: it would destroy one that is mounted, too.
             answer = self._ask("snapshot_destroy", path, name, "-f")
         self._check("snapshot_destroy", name, answer)
+
+    def check(self, source: Source) -> Iterator[Finding]:
+        """What keeps this node from mounting a snapshot. That they can be listed, the core tries by itself.
+
+        :raises LustreError: when the source is on no Lustre.
+        """
+        return check_mounting(self._options, source.path)
 
     # -- on the servers -----------------------------------------------------------------------------------------
 

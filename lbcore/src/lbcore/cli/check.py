@@ -30,7 +30,7 @@ def check(lb: Lb, jobs: tuple[str, ...], as_json: bool) -> int:
     chosen, broken = choose(lb, jobs)
     results: list[dict[str, Any]] = [failed(name, error) for name, error in broken.items()]
     for job in chosen:
-        findings = list(check_job(job))
+        findings = list(check_job(job, lb.plugins))
         code = _FAILED if any(finding.fatal for finding in findings) else EXIT_DONE
         found = [{"what": one.what, "advice": one.advice, "fatal": one.fatal} for one in findings]
         results.append({"job": job.name, "state": "checked", "exit_code": code, "findings": found})

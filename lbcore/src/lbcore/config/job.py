@@ -131,12 +131,17 @@ def to_plain(job: JobConfig) -> dict[str, Any]:
         "workers": job.workers,
     }
     for chosen in job.chosen():
-        options = {
-            option.name: getattr(chosen.options, option.name)
-            for option in dataclasses.fields(chosen.registration.config)
-            if option.init
-        }
+        options = plain_options(chosen)
         if options:
-            lists = {key: list(value) if isinstance(value, tuple) else value for key, value in options.items()}
-            plain.setdefault(chosen.name, {}).update(lists)
+            plain.setdefault(chosen.name, {}).update(options)
     return plain
+
+
+def plain_options(chosen: Chosen[Any]) -> dict[str, Any]:
+    """The options of a thing in the same form."""
+    values = {
+        option.name: getattr(chosen.options, option.name)
+        for option in dataclasses.fields(chosen.registration.config)
+        if option.init
+    }
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
