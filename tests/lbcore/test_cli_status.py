@@ -47,6 +47,7 @@ def test_a_good_job_shows_its_last_run_and_sizes(job: Job, source: Path) -> None
         "points": 2,
         "objects": 3,
         "files": 1,
+        "files_without_content": 0,
         "bytes": 2000,
         "kept_files": 2,
         "kept_bytes": 1050,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from lbcore.catalog.away import AwaySteps
 from lbcore.catalog.catalog import Catalog
+from lbcore.catalog.names import Paths
 from lbcore.catalog.objects import Row
 from lbcore.catalog.steps import Step, What
 from lbcore.keeping import lacks_content
@@ -18,9 +19,7 @@ def spare_away(
     catalog: Catalog,
     *,
     is_away: Callable[[Mapping[str, bytes]], bool],
-    run: int,
     kept_collection: int,
-    path_of: Callable[[int], bytes | None],
     is_back: Callable[[Step], bool],
 ) -> None:
     """Take reading content out of the plan where it is away, and into it where it has come back.
@@ -30,14 +29,13 @@ def spare_away(
     content it never held is entered without: an empty file stands for it in the mirror. Within a transaction.
 
     :param is_away: says it of an object's extras.
-    :param path_of: the path of an object in the view.
     :param is_back: whether the view shows that the content is there by now, whatever was seen before.
     """
     steps = AwaySteps(catalog.database, is_away)
     for step in steps.all():
         row = None if step.what & What.NEW else catalog.objects.get(step.obj)
         if row is None or lacks_content(row.mode, row.digest):
-            _enter_without(catalog, step, row, run, path_of)
+            _enter_without(catalog, step, row)
         elif (row.size, row.mtime_ns) == (step.size, step.mtime_ns):
             if tuple(row) == step[: len(row)] and is_back(step):
                 continue  # only a hint led to it: nobody has looked
@@ -50,17 +48,26 @@ def spare_away(
     steps.want_what_came_back()
 
 
-def _enter_without(
-    catalog: Catalog, step: Step, row: Row | None, run: int, path_of: Callable[[int], bytes | None]
-) -> None:
-    """A file whose content the backup does not hold: said by the run that meets it, or meets it in another state."""
+def name_new(catalog: Catalog, run: int) -> None:
+    """Name what ``run``, which is about to be committed, entered without content. Within the transaction of that.
+
+    Not when it is observed: a run that is cut short once it has entered a file observes again, and then it is not new.
+    Named once: a run that meets nothing new has nothing to report, and must not hide that another one has.
+    """
+    paths = Paths(catalog.names)
+    for obj in catalog.objects.newly_without_content(run):
+        path = next(iter(paths.of(obj)), b"")
+        catalog.runs.add_problem(run, path, _NOT_COPIED, counted=True)
+
+
+def _enter_without(catalog: Catalog, step: Step, row: Row | None) -> None:
+    """A file whose content the backup does not hold."""
     plan = catalog.plan
     plan.mark_same([step.obj])
     names = plan.names(step.obj, gained=True)
     # Nothing but a look tells that it is back: a scan is to list its directories again.
     catalog.listings.doubt(parent for parent, _ in [*names, *catalog.names.of(step.obj)])
-    if row is None or (row.size, row.mtime_ns) != (step.size, step.mtime_ns):
-        catalog.runs.add_problem(run, path_of(step.obj) or b"", _NOT_COPIED, counted=True)
+    if row is None:
         return
     renamed = names or plan.names(step.obj, gained=False)
     if tuple(row) == step[: len(row)] and not renamed and not catalog.hints.flags(step.id) & HintFlag.DAMAGED:

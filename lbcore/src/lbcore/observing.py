@@ -136,9 +136,7 @@ class Observing:
                     spare_away(
                         catalog,
                         is_away=self._keeping.content_is_away,
-                        run=self._run,
                         kept_collection=self._kept_collection,
-                        path_of=comparison.observed.path_in_view,
                         is_back=lambda step: self._is_back(comparison.observed.path_in_view(step.obj), step.mode),
                     )
                 Order(catalog).settle()

@@ -21,6 +21,7 @@ from lbcore.apply.lift import lift
 from lbcore.apply.place import place
 from lbcore.apply.recovering import place_delivered, undo_new
 from lbcore.apply.work import MISSING, Work
+from lbcore.away import name_new
 from lbcore.catalog.catalog import Catalog
 from lbcore.catalog.runs import Run
 from lbcore.catalog.steps import State, What
@@ -378,6 +379,7 @@ class JobRun:
             runfile.write(catalog, work.target, number)
             with catalog.database.transaction():
                 work.count_refused()
+                name_new(catalog, number)
                 without = catalog.objects.count_without_content()
                 if without:
                     catalog.runs.add_counts(number, {"files_without_content": without})
@@ -393,7 +395,7 @@ class JobRun:
         codes = [EXIT_DONE]
         if damage or run.counts.get(f"not_held_{MISSING}"):
             codes.append(EXIT_DAMAGE)
-        if catalog.runs.problem_count(number) or run.counts.get("files_without_content"):
+        if catalog.runs.problem_count(number):
             codes.append(EXIT_SOURCE_ERRORS)
         if run.gap:
             codes.append(EXIT_GAP)

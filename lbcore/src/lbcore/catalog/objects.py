@@ -101,6 +101,16 @@ class Objects:
         """How many files there are of which the backup holds no content."""
         return int(self._database.value(f"SELECT count(*) FROM object WHERE {WITHOUT_CONTENT}"))
 
+    def newly_without_content(self, run: int, page_rows: int = 10_000) -> Iterator[int]:
+        """Those of them that came in ``run``, or have another size or modification time since."""
+        sql = (
+            f"SELECT obj FROM object o WHERE obj > ? AND {WITHOUT_CONTENT} AND first_run = {run:d} AND NOT EXISTS ("
+            "SELECT 1 FROM object_past p WHERE p.obj = o.obj AND p.last_run = o.first_run - 1 AND p.digest IS NULL "
+            "AND p.size = o.size AND p.mtime_ns = o.mtime_ns) ORDER BY obj LIMIT ?"
+        )
+        for page in self._database.pages(sql, (0,), page_rows, slice(0, 1)):
+            yield from (obj for (obj,) in page)
+
     def children(self, parent: int) -> dict[bytes, Row]:
         """The objects named in a directory now, by name."""
         cursor = self._database.execute(

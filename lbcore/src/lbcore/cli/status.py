@@ -91,6 +91,7 @@ def _of_catalog(job: JobConfig, catalog: Catalog) -> dict[str, Any]:
         "points": sum(run.state == "committed" for run in catalog.runs.all()),
         "objects": now.objects,
         "files": now.files,
+        "files_without_content": catalog.objects.count_without_content(),
         "bytes": now.size_bytes,
         "kept_files": kept.files,
         "kept_bytes": kept.size_bytes,
@@ -141,7 +142,9 @@ def _lines(one: dict[str, Any]) -> list[str]:
         age = duration(max(0, good["age_seconds"]))
         lines = [f"{name}: last good run {good['run']}, {age} ago ({local_time(good['time_ns'])})"]
     lines.append(f"  {one['source']} -> {one['target']}")
-    lines.append(f"  holds {one['objects']} objects: {one['files']} files, {size_text(one['bytes'])}")
+    without = one["files_without_content"]
+    more = f"; of {without} of them no content, which was never at hand in the source" if without else ""
+    lines.append(f"  holds {one['objects']} objects: {one['files']} files, {size_text(one['bytes'])}{more}")
     kept = f"{one['kept_files']}, {size_text(one['kept_bytes'])}"
     lines.append(f"  points in time: {one['points']}; earlier contents kept: {kept}")
     if one["running"]:
