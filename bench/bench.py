@@ -70,7 +70,8 @@ def workspace_of(chosen: argparse.Namespace, scratch: str) -> Workspace:
             changelog_fids=20_000,
             device_records=2_000,
             lustre_files=(1_000, 10_000),
-            lustre_changes=200,
+            lustre_changes=100,
+            lustre_turns=1,
         )
     return Workspace(
         scratch=scratch,
@@ -86,6 +87,7 @@ def workspace_of(chosen: argparse.Namespace, scratch: str) -> Workspace:
         device_records=100_000,
         lustre_files=(100_000, 1_000_000),
         lustre_changes=10_000,
+        lustre_turns=3,
     )
 
 

@@ -36,6 +36,8 @@ class Workspace:
     device_records: int
     lustre_files: Sequence[int]
     lustre_changes: int
+    lustre_turns: int
+    """How often that many are changed, each time others."""
     _tree: str = ""
     _turn: int = field(default=0)
 
