@@ -144,7 +144,7 @@ def _done(outcome: Outcome) -> None:
 def _change(source: str, files: int, changes: int, turn: int) -> None:
     """Change files that no turn before has changed, in directories that are far apart.
 
-    A directory in which a name came or went has changed, too; so there are as many of them whatever the number of files.
+    A directory in which a name came or went has changed, too: there are as many, whatever the number of files.
     """
     apart = files * _CHANGES_PER_DIRECTORY // (_FILES_PER_DIRECTORY * changes)
     directories = range(0, files // _FILES_PER_DIRECTORY, apart)

@@ -123,7 +123,7 @@ class Namespace:
     def link_count(self, one: Object) -> int:
         """``st_nlink``."""
         if one.is_directory:
-            return 2 + sum(self.objects[child].is_directory for child in one.entries.values())
+            return 2 + one.subdirectories
         return len(one.links)
 
     # -- recording ----------------------------------------------------------------------------------------------
@@ -176,15 +176,21 @@ class Namespace:
 
     def _enter(self, parent: Object, name: bytes, one: Object) -> None:
         parent.entries[name] = one.fid
+        parent.subdirectories += one.is_directory
         one.links[parent.fid, name] = None
         parent.touch(content=True)
         one.touch(content=False)
 
-    def _leave(self, parent: Object, name: bytes, one: Object) -> bool:
-        """Take a name away; True when it was the last."""
+    @staticmethod
+    def _part(parent: Object, name: bytes, one: Object) -> None:
         del parent.entries[name]
+        parent.subdirectories -= one.is_directory
         del one.links[parent.fid, name]
         parent.touch(content=True)
+
+    def _leave(self, parent: Object, name: bytes, one: Object) -> bool:
+        """Take a name away; True when it was the last."""
+        self._part(parent, name, one)
         one.touch(content=False)
         if one.links:
             return False
@@ -253,9 +259,7 @@ class Namespace:
             if victim.entries:
                 raise fail(errno.ENOTEMPTY)
             last = self._leave(parent, name, victim)
-        del old_parent.entries[old_name]
-        del one.links[old_parent.fid, old_name]
-        old_parent.touch(content=True)
+        self._part(old_parent, old_name, one)
         self._enter(parent, name, one)
         self._record(
             victim.mdt if victim else parent.mdt, Type.RENME, victim, parent=parent.fid, name=name, source=one.fid,

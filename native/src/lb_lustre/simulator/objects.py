@@ -38,6 +38,8 @@ class Object:
     links: dict[tuple[ObjectId, bytes], None] = field(default_factory=dict)
     """All its names, oldest first."""
     entries: dict[bytes, ObjectId] = field(default_factory=dict)
+    subdirectories: int = 0
+    """How many of the entries are directories."""
     xattrs: dict[str, bytes] = field(default_factory=dict)
     recorded_at: int = -1
     """See ``Changelog.add``."""
