@@ -73,7 +73,7 @@ class Catalog:
 
     def begin_first_load(self) -> None:
         """Do without the indexes that only later runs read, when the catalog holds nothing yet."""
-        if self.objects.count() == 0:
+        if not self.objects.any():
             with self.database.transaction():
                 for index in AFTER_FIRST_LOAD:
                     self.database.execute(f"DROP INDEX IF EXISTS {index}")

@@ -107,7 +107,7 @@ class Hints:
     def directories(self, flags: HintFlag) -> Iterator[int]:
         """The numbers of the hinted directories that the catalog knows and whose hint has one of these flags."""
         sql = (
-            "SELECT o.obj FROM hint h JOIN object o ON o.id = h.id "
+            "SELECT o.obj FROM hint h CROSS JOIN object o ON o.id = h.id "
             f"WHERE h.flags & ? AND (o.mode & {0o170000:d}) = {stat.S_IFDIR:d}"
         )
         yield from (obj for (obj,) in self._database.execute(sql, (int(flags),)).fetchall())

@@ -48,9 +48,9 @@ class Listings:
             "DELETE FROM listing WHERE obj IN (SELECT obj FROM seen_listing UNION "
             "SELECT parent FROM step_name UNION SELECT obj FROM step)"
         )
-        # A change of an object's attributes is a change of its parents' listings.
+        # A change of an object's attributes is a change of its parents' listings. CROSS: begin with the few steps.
         self._database.execute(
-            "DELETE FROM listing WHERE obj IN (SELECT n.parent FROM step s JOIN name n ON n.obj = s.obj)"
+            "DELETE FROM listing WHERE obj IN (SELECT n.parent FROM step s CROSS JOIN name n ON n.obj = s.obj)"
         )
 
     def keep_seen(self) -> None:

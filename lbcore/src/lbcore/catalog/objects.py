@@ -93,8 +93,12 @@ class Objects:
         row = self._database.row(_AT, {"obj": obj, "run": run})
         return None if row is None else Row(*row)
 
+    def any(self) -> bool:
+        """Whether there is any object now."""
+        return self._database.value("SELECT 1 FROM object LIMIT 1") is not None
+
     def count(self) -> int:
-        """How many objects there are now."""
+        """How many objects there are now: the longer to say, the more there are."""
         return int(self._database.value("SELECT count(*) FROM object"))
 
     def count_without_content(self) -> int:
@@ -138,14 +142,17 @@ class Objects:
             yield first, last, Row._make(row)
 
     def changed_between(self, older: int, newer: int) -> Iterator[int]:
-        """Numbers of objects with a state or a name that began or ended after ``older`` and up to ``newer``."""
+        """Numbers of objects with a state or a name that began or ended after ``older`` and up to ``newer``.
+
+        What ended is found by when it ended; so a run that is about to be committed looks at none of those before.
+        """
         parts = [
             "SELECT obj FROM object WHERE first_run > :older AND first_run <= :newer",
             "SELECT obj FROM object_past WHERE last_run >= :older AND last_run < :newer",
-            "SELECT obj FROM object_past WHERE first_run > :older AND first_run <= :newer",
+            "SELECT obj FROM object_past WHERE last_run >= :newer AND first_run > :older AND first_run <= :newer",
             "SELECT obj FROM name WHERE first_run > :older AND first_run <= :newer",
             "SELECT obj FROM name_past WHERE last_run >= :older AND last_run < :newer",
-            "SELECT obj FROM name_past WHERE first_run > :older AND first_run <= :newer",
+            "SELECT obj FROM name_past WHERE last_run >= :newer AND first_run > :older AND first_run <= :newer",
         ]
         for (obj,) in self._database.execute(" UNION ".join(parts), {"older": older, "newer": newer}):
             yield obj

@@ -29,7 +29,7 @@ class Draft:
         self.catalog = catalog
         self.view = view
         self.racy_since_ns = racy_since_ns
-        self.empty = catalog.objects.count() == 0
+        self.empty = not catalog.objects.any()
         """Whether this is the first backup: nothing is known."""
         self.moving = False
         """True when something was seen twice, and differently: the view did not hold still."""
