@@ -34,7 +34,8 @@ class Explaining(sqlite3.Connection):
                 called = set()  # a look at the first row of all
             for *_, step in super().execute("EXPLAIN QUERY PLAN " + sql, values):
                 scan = re.match(r"SCAN (\w+)", step)
-                if scan and scan[1] in called and not step.endswith(FEW):
+                every = re.search(rf"({'|'.join(TABLES)})\w* FOR IN-OPERATOR", step)
+                if (scan and scan[1] in called and not step.endswith(FEW)) or every:
                     self.scans.add(sql)
         return super().execute(sql, values)
 

@@ -39,7 +39,8 @@ class Hints:
         Not while a run may have seen it, and not have it there yet.
         """
         self._database.execute(
-            "DELETE FROM hint WHERE flags & ? AND collection <= ? AND id NOT IN (SELECT id FROM object)",
+            "DELETE FROM hint WHERE flags & ? AND collection <= ? "
+            "AND NOT EXISTS (SELECT 1 FROM object o WHERE o.id = hint.id)",
             (int(HintFlag.PASSING), collection),
         )
 

@@ -60,7 +60,7 @@ class Renumbered:
 
     def unseen(self) -> list[ObjectId]:
         """Old ids that the catalog knows and that were not looked at."""
-        sql = "SELECT old FROM renumbered WHERE seen = ? AND old IN (SELECT id FROM object)"
+        sql = "SELECT old FROM renumbered WHERE seen = ? AND EXISTS (SELECT 1 FROM object WHERE id = old)"
         return [old for (old,) in self._database.execute(sql, (Old.UNSEEN,))]
 
     def restart(self) -> None:
@@ -107,7 +107,7 @@ class Renumbered:
         """
         self._database.execute(
             "DELETE FROM renumbered WHERE collection <= ? AND NOT (? AND old IN (WITH RECURSIVE waiting (old, new) AS ("
-            "SELECT old, new FROM renumbered WHERE seen != ? AND old IN (SELECT id FROM object) UNION "
+            "SELECT old, new FROM renumbered WHERE seen != ? AND EXISTS (SELECT 1 FROM object WHERE id = old) UNION "
             "SELECT r.old, r.new FROM waiting w JOIN renumbered r ON r.old = w.new) SELECT old FROM waiting))",
             (collection, keep_waiting, Old.THERE),
         )
