@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from itertools import chain, islice, repeat
 
 from lb_lustre import fid, openfiles
@@ -226,8 +225,7 @@ class Changelog:
         looking = Looking(view, scope, self._pacing(servers))
         waiting = iter(hints)
         with ThreadPoolExecutor(self._options.threads, thread_name_prefix="lb-look") as pool:
-            look = partial(pool.map, looking.look, chunksize=_LOOKED_AT_TOGETHER)
-            proof = Proof(mount, servers, known, lambda ids: list(look(ids)))
+            proof = Proof(mount, servers, known, lambda ids: list(pool.map(looking.look, ids)))
             while together := list(islice(waiting, _LOOKED_AT_TOGETHER * self._options.threads * _AHEAD)):
                 yield from proof.look(list(dict.fromkeys(hint.id for hint in together)))
 
