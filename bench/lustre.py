@@ -30,6 +30,10 @@ _SETTLED_SECONDS = 31
 """A record counts as kept by its server when it is read again, unchanged, so much later (``lb_lustre.changelog``)."""
 
 
+_ALL = "all"
+"""In the place of a stage: the whole run, from the lock to its end."""
+
+
 class _Watch:
     """Adds up how long each stage took: by the clock, and of the processors for lb and the kernel on its behalf."""
 
@@ -40,8 +44,6 @@ class _Watch:
 
     @hookimpl
     def lb_run_started(self, event: RunStarted) -> None:
-        self.elapsed.clear()
-        self.processor.clear()
         self._spent = time.process_time()
 
     @hookimpl
@@ -50,6 +52,14 @@ class _Watch:
         spent = time.process_time()
         self.processor[event.stage] += spent - self._spent
         self._spent = spent
+
+    def run(self, job: Job) -> None:
+        """Run the job, which tells this about its stages."""
+        self.elapsed.clear()
+        self.processor.clear()
+        began = time.process_time()
+        outcome = _done(job.run())
+        self.elapsed[_ALL], self.processor[_ALL] = outcome.seconds, time.process_time() - began
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,8 +73,8 @@ class _Turn:
 
     @property
     def seconds(self) -> float:
-        """All stages together, by the clock."""
-        return sum(self.elapsed.values())
+        """The whole run, by the clock."""
+        return self.elapsed[_ALL]
 
 
 def changes_on_lustre(workspace: Workspace) -> Result:
@@ -87,8 +97,8 @@ def changes_on_lustre(workspace: Workspace) -> Result:
     for files, turn in zip(workspace.lustre_files, best, strict=True):
         for what, seconds in (("elapsed", turn.elapsed), ("processor", turn.processor)):
             per_change = [f"{seconds[stage] / changes * 1e6:,.0f}" for stage in _STAGES]
-            rows.append((f"{files:,}", what, *per_change, f"{sum(seconds.values()):.2f}"))
-    spent = [sum(turn.processor.values()) for turn in best]
+            rows.append((f"{files:,}", what, *per_change, f"{seconds[_ALL]:.2f}"))
+    spent = [turn.processor[_ALL] for turn in best]
     again = ", ".join(f"{turn.next_seconds / changes * 1e6:,.0f}" for turn in best)
     return Result(
         name="lustre",
@@ -125,20 +135,21 @@ def _measured(folder: str, control: str, files: int, changes: int, turns: int) -
     for turn in range(turns):
         _change(source, files, changes, turn)
         os.sync()  # what the simulator left unwritten is not for lb to wait for
-        _done(job.run())
+        watch.run(job)
         elapsed, processor = dict(watch.elapsed), dict(watch.processor)
         if turn < turns - 1:
             time.sleep(_SETTLED_SECONDS)  # so that the next run lets the servers forget the records of this one
-        _done(job.run())
-        measured.append(_Turn(elapsed=elapsed, processor=processor, next_seconds=sum(watch.elapsed.values())))
+        watch.run(job)
+        measured.append(_Turn(elapsed=elapsed, processor=processor, next_seconds=watch.elapsed[_ALL]))
         say(f"  {files:,} files, {changes:,} changes: {measured[-1].seconds:.2f} s")
     return min(measured, key=attrgetter("seconds"))
 
 
-def _done(outcome: Outcome) -> None:
+def _done(outcome: Outcome) -> Outcome:
     if outcome.exit_code:
         raise BenchError(f"the run ended with status {outcome.exit_code}: {outcome.message}")
     say(f"  run {outcome.run}: {outcome.seconds:.1f} s, {outcome.counts}")
+    return outcome
 
 
 def _change(source: str, files: int, changes: int, turn: int) -> None:
