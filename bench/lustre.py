@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import itertools
 import os
-import shutil
 import time
 from collections import defaultdict
 from collections.abc import Mapping
@@ -78,28 +79,32 @@ class _Turn:
 
 
 def changes_on_lustre(workspace: Workspace) -> Result:
-    """Runs of the same number of changes on filesystems of growing size."""
+    """Runs of the same number of changes on filesystems of growing size, in turns: all meet the same machine."""
     if os.geteuid() != 0:
         raise NotMeasured("only root may mount the simulated Lustre so that FIDs are seen")
     changes = workspace.lustre_changes
-    best: list[_Turn] = []
-    for files in workspace.lustre_files:
-        folder = workspace.folder(f"lustre-{files}")
-        try:
-            served = os.path.join(folder, "served")
-            with client.served(served) as control:
-                os.environ.update(standins.client_environment(served))
-                best.append(_measured(folder, control, files, changes, workspace.lustre_turns))
-        except LustreError as error:
-            raise NotMeasured(str(error)) from error
-        shutil.rmtree(folder)
+    try:
+        with contextlib.ExitStack() as stack:
+            sizes = [
+                _Size(files, workspace.folder(f"lustre-{files}"), changes, stack) for files in workspace.lustre_files
+            ]
+            for turn in range(workspace.lustre_turns):
+                for size in sizes:
+                    size.run(turn)
+                if turn < workspace.lustre_turns - 1:
+                    time.sleep(_SETTLED_SECONDS)  # so that the next runs let the servers forget the records of these
+                for size in sizes:
+                    size.run_again()
+    except LustreError as error:
+        raise NotMeasured(str(error)) from error
+    best = [min(size.turns, key=attrgetter("seconds")) for size in sizes]
     rows = []
-    for files, turn in zip(workspace.lustre_files, best, strict=True):
-        for what, seconds in (("elapsed", turn.elapsed), ("processor", turn.processor)):
+    for files, fastest in zip(workspace.lustre_files, best, strict=True):
+        for what, seconds in (("elapsed", fastest.elapsed), ("processor", fastest.processor)):
             per_change = [f"{seconds[stage] / changes * 1e6:,.0f}" for stage in _STAGES]
             rows.append((f"{files:,}", what, *per_change, f"{seconds[_ALL]:.2f}"))
-    spent = [turn.processor[_ALL] for turn in best]
-    again = ", ".join(f"{turn.next_seconds / changes * 1e6:,.0f}" for turn in best)
+    spent = [one.processor[_ALL] for one in best]
+    again = ", ".join(f"{one.next_seconds / changes * 1e6:,.0f}" for one in best)
     return Result(
         name="lustre",
         title=f"A run of {changes:,} changes that a changelog names",
@@ -118,31 +123,43 @@ def changes_on_lustre(workspace: Workspace) -> Result:
     )
 
 
-def _measured(folder: str, control: str, files: int, changes: int, turns: int) -> _Turn:
-    """Make the tree and its first backup; then change and run, several times. Returns the fastest."""
-    watch = _Watch()
-    served = os.path.join(folder, "served")
-    source = os.path.join(served, "mount", "fs", "simfs")
-    say(f"  making {files:,} files and their first backup")
-    client.ask(control, "populate", files=files, per_directory=_FILES_PER_DIRECTORY)
-    users = [f"MDT{mdt:04x}={client.ask(control, 'register', mdt=mdt, name='bench')}" for mdt in range(_MDTS)]
-    options = {"filesystem": "simfs", "devices": os.path.join(served, "mount", "dev"), "users": users}
-    job = Job(os.fsencode(os.path.join(folder, "job")), watch, racy_seconds=0, max_delete="100%")
-    job.source = os.fsencode(source)
-    job.configure(detector="changelog", changelog=options)
-    _done(back_up_populated(job, control))
-    measured = []
-    for turn in range(turns):
-        _change(source, files, changes, turn)
+class _Size:
+    """A simulated Lustre of so many files that is served meanwhile, and its backup."""
+
+    def __init__(self, files: int, folder: str, changes: int, stack: contextlib.ExitStack) -> None:
+        self.turns: list[_Turn] = []
+        self._files = files
+        self._changes = changes
+        self._watch = _Watch()
+        served = os.path.join(folder, "served")
+        self._source = os.path.join(served, "mount", "fs", "simfs")
+        say(f"  making {files:,} files and their first backup")
+        control = stack.enter_context(client.served(served))
+        self._environment = standins.client_environment(served)
+        os.environ.update(self._environment)
+        client.ask(control, "populate", files=files, per_directory=_FILES_PER_DIRECTORY)
+        users = [f"MDT{mdt:04x}={client.ask(control, 'register', mdt=mdt, name='bench')}" for mdt in range(_MDTS)]
+        options = {"filesystem": "simfs", "devices": os.path.join(served, "mount", "dev"), "users": users}
+        self._job = Job(os.fsencode(os.path.join(folder, "job")), self._watch, racy_seconds=0, max_delete="100%")
+        self._job.source = os.fsencode(self._source)
+        self._job.configure(detector="changelog", changelog=options)
+        _done(back_up_populated(self._job, control))
+
+    def run(self, turn: int) -> None:
+        """Change what no turn before has changed, and follow it."""
+        os.environ.update(self._environment)
+        _change(self._source, self._files, self._changes, turn)
         os.sync()  # what the simulator left unwritten is not for lb to wait for
-        watch.run(job)
-        elapsed, processor = dict(watch.elapsed), dict(watch.processor)
-        if turn < turns - 1:
-            time.sleep(_SETTLED_SECONDS)  # so that the next run lets the servers forget the records of this one
-        watch.run(job)
-        measured.append(_Turn(elapsed=elapsed, processor=processor, next_seconds=watch.elapsed[_ALL]))
-        say(f"  {files:,} files, {changes:,} changes: {measured[-1].seconds:.2f} s")
-    return min(measured, key=attrgetter("seconds"))
+        self._watch.run(self._job)
+        elapsed, processor = dict(self._watch.elapsed), dict(self._watch.processor)
+        self.turns.append(_Turn(elapsed=elapsed, processor=processor, next_seconds=0.0))
+        say(f"  {self._files:,} files, {self._changes:,} changes: {self.turns[-1].seconds:.2f} s")
+
+    def run_again(self) -> None:
+        """The run after that, in which nothing has changed."""
+        os.environ.update(self._environment)
+        self._watch.run(self._job)
+        self.turns[-1] = dataclasses.replace(self.turns[-1], next_seconds=self._watch.elapsed[_ALL])
 
 
 def _done(outcome: Outcome) -> Outcome:
