@@ -288,7 +288,7 @@ def test_9_a_directory_is_renamed_again_after_a_run_that_failed(job: Job, monkey
         move(job, "e/sub", "d/sub")
 
 
-def fail(*_: Any) -> None:
+def fail(*_: Any, **__: Any) -> None:
     raise OSError(5, "Input/output error")
 
 
